@@ -1,0 +1,1 @@
+"""Exporters, and the two small trained models that the demo and the tests use."""
