@@ -1,0 +1,137 @@
+"""What a target is: what it can execute, as data, and how the dialect is lowered to it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class ActivationFormat:
+    """How a target wants activations of integer kernels."""
+
+    dtype: ir.DataType = ir.DataType.UINT8
+    symmetric: bool = False
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code, both inclusive."""
+        return (0, 255) if self.dtype == ir.DataType.UINT8 else (-128, 127)
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How a target wants weights of integer kernels: symmetric int8 codes of ``bits`` bits."""
+
+    bits: int = 8
+    per_channel: bool = True
+
+    @property
+    def largest_code(self) -> int:
+        """Codes lie in ``[-largest_code, largest_code]``: -128 is left out so that they are symmetric."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a target does with one kind of node.
+
+    Attributes:
+        static: runs in integers when its activations are quantized with fixed ranges.
+        dynamic: runs in integers when its activations are quantized at run time.
+        weight_only: its weight may be stored in int8 and is expanded cheaply at run time.
+        output: whether an integer kernel exists only with a quantized output ("required"),
+            with and without ("optional"), or never has one ("never").
+        follows: has an integer kernel worth using only between values that are quantized anyway
+            (elementwise, pooling, data movement).
+        same_scale: moves codes without changing them, so output and input share scale and zero point.
+        reason: why it is left in float, where it is.
+    """
+
+    static: bool = False
+    dynamic: bool = False
+    weight_only: bool = False
+    output: Literal["required", "optional", "never"] = "optional"
+    follows: bool = False
+    same_scale: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """What legalization did with one quantized node of the dialect."""
+
+    node: str
+    kernel: str
+    """The op of the target that is meant to run it, or "" when it runs by its reference semantics."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class NodeKernel:
+    """Which kernel really runs a node, read back from the runtime."""
+
+    node: str
+    kernel: str
+    integer: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LegalizeReport:
+    lowered: tuple[Lowering, ...] = field(default=())
+
+
+class Session(abc.ABC):
+    """One loaded model on one runtime."""
+
+    input_names: Sequence[str]
+    output_names: Sequence[str]
+
+    @abc.abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; keys are the model's input and output names."""
+
+
+class Target(abc.ABC):
+    """Base of every target; subclasses are frozen dataclasses whose fields are options."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+
+    @abc.abstractmethod
+    def available(self) -> str | None:
+        """None when it can be used here, else the reason and the remedy in one line."""
+
+    @property
+    @abc.abstractmethod
+    def activation(self) -> ActivationFormat: ...
+
+    @property
+    @abc.abstractmethod
+    def weight(self) -> WeightFormat: ...
+
+    @abc.abstractmethod
+    def support(self, node: ir.Node) -> Support:
+        """What this target does with ``node``; ``Support.reason`` says why not."""
+
+    @abc.abstractmethod
+    def legalize(self, model: ir.Model) -> LegalizeReport:
+        """Rewrite dialect patterns in place into what the runtime executes natively."""
+
+    @abc.abstractmethod
+    def session(self, path: Path, *, threads: int = 1) -> Session:
+        """Open a compiled model as it will be deployed."""
+
+    @abc.abstractmethod
+    def kernels(self, path: Path, nodes: Sequence[str]) -> list[NodeKernel]:
+        """Read back from the runtime which kernel runs each of the named quantized nodes."""

@@ -1,0 +1,1 @@
+"""Calibration: statistics of a model's values over the user's data, in bounded memory."""

@@ -1,0 +1,32 @@
+"""Answers to the requests of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.calibration.requests import ChannelAbsMax, ChannelMean, ChannelRange, Range, Request, Rows
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Answer = tuple[float, float] | tuple[FloatArray, FloatArray] | FloatArray
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the calibration run found, by request."""
+
+    answers: Mapping[Request, Answer] = field(default_factory=dict)
+
+    def range(self, request: Range) -> tuple[float, float]:
+        low, high = self.answers[request]
+        return float(low), float(high)
+
+    def channel_range(self, request: ChannelRange) -> tuple[FloatArray, FloatArray]:
+        low, high = self.answers[request]
+        return np.asarray(low), np.asarray(high)
+
+    def array(self, request: ChannelAbsMax | ChannelMean | Rows) -> FloatArray:
+        return np.asarray(self.answers[request])

@@ -1,0 +1,173 @@
+"""One view of every node that multiplies an activation by a constant weight, or looks one up.
+
+| op | stored weight | output axis | input axis | activation channel axis |
+|---|---|---|---|---|
+| MatMul | ``[K, N]`` | 1 | 0 | -1 |
+| MatMul of a transposed constant, Gemm with transB | ``[N, K]`` | 0 | 1 | -1 |
+| Gemm | ``[K, N]`` | 1 | 0 | -1 |
+| Conv | ``[M, C/group, k...]`` | 0 | 1 | 1 |
+| ConvTranspose | ``[C, M/group, k...]`` | 1 | 0 | 1 |
+| Gather on axis 0 | ``[V, D]`` | 0 (the row) | none | none |
+
+LSTM and GRU hold two weights and are seen through :mod:`qcompiler.graph.recurrent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.errors import UnsupportedError
+
+FLOAT_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+WEIGHTED_OPS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Gather")
+
+
+@dataclass(frozen=True)
+class WeightedNode:
+    """A node, its constant weight, and which axis of each is which.
+
+    Attributes:
+        weight: the initializer as it is stored; several nodes may share it (tied weights).
+        weight_input: which input of ``node`` leads to the weight.
+        output_axis: axis of the stored weight that is one output channel, the per-channel axis.
+        input_axis: axis of the stored weight that is summed over, None for Gather.
+        activation: the other operand; for Gather the indices.
+        activation_axis: its channel axis, None for Gather.
+        bias: an initializer given as the node's own bias input, if any.
+        transpose: the Transpose node between weight and MatMul, if any.
+    """
+
+    node: ir.Node
+    weight: ir.Value
+    weight_input: int
+    output_axis: int
+    input_axis: int | None
+    activation: ir.Value
+    activation_axis: int | None
+    bias: ir.Value | None = None
+    transpose: ir.Node | None = None
+
+    @property
+    def name(self) -> str:
+        return self.node.name or ""
+
+    @property
+    def output(self) -> ir.Value:
+        return self.node.outputs[0]
+
+    @property
+    def group(self) -> int:
+        attribute = self.node.attributes.get("group")
+        return int(attribute.as_int()) if attribute is not None else 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """A grouped convolution with one input channel per group."""
+        shape = array_of(self.weight).shape
+        return self.node.op_type == "Conv" and self.group > 1 and shape[1] == 1
+
+    def array(self) -> npt.NDArray[np.float32]:
+        """The weight as stored, in float32."""
+        return array_of(self.weight).astype(np.float32, copy=False)
+
+    def matrix(self) -> npt.NDArray[np.float32]:
+        """The weight as ``[K, N]``: K is everything summed over (channels times kernel), N output channels.
+
+        For a grouped convolution K counts the channels of one group.
+        """
+        moved = np.moveaxis(self.array(), self.output_axis, -1)
+        return moved.reshape(-1, moved.shape[-1])
+
+
+def array_of(value: ir.Value) -> npt.NDArray[np.generic]:
+    """The constant that an initializer holds."""
+    if value.const_value is None:
+        raise UnsupportedError(f"{value.name!r} is not a constant.")
+    return value.const_value.numpy()
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer with its data at hand."""
+    return value is not None and value.is_initializer() and value.const_value is not None
+
+
+def weighted_nodes(model: ir.Model) -> Iterator[WeightedNode]:
+    """All weighted nodes with a float weight in graph order, subgraphs included."""
+    for node in model.graph.all_nodes():
+        view = weighted(node)
+        if view is not None:
+            yield view
+
+
+def weighted(node: ir.Node) -> WeightedNode | None:
+    """The view of one node, or None where it has no constant float weight of a supported layout."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in WEIGHTED_OPS:
+        return None
+    view = _gather(node) if node.op_type == "Gather" else _product(node)
+    if view is None or view.weight.dtype not in FLOAT_TYPES:
+        return None
+    return view
+
+
+def _product(node: ir.Node) -> WeightedNode | None:
+    activation, operand = node.inputs[0], node.inputs[1]
+    if activation is None or operand is None or activation.is_initializer():
+        return None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return _convolution(node, activation, operand)
+    weight, transpose = _through_transpose(operand) if node.op_type == "MatMul" else (operand, None)
+    if not is_constant(weight) or len(array_of(weight).shape) != 2 or not _is_plain_gemm(node):
+        return None
+    stored_transposed = transpose is not None or _int_attribute(node, "transB", 0) == 1
+    output_axis, input_axis = (0, 1) if stored_transposed else (1, 0)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return WeightedNode(node, weight, 1, output_axis, input_axis, activation, -1, _constant(bias), transpose)
+
+
+def _convolution(node: ir.Node, activation: ir.Value, weight: ir.Value) -> WeightedNode | None:
+    if not is_constant(weight):
+        return None
+    output_axis, input_axis = (0, 1) if node.op_type == "Conv" else (1, 0)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return WeightedNode(node, weight, 1, output_axis, input_axis, activation, 1, _constant(bias))
+
+
+def _gather(node: ir.Node) -> WeightedNode | None:
+    table, indices = node.inputs[0], node.inputs[1]
+    if table is None or indices is None or not is_constant(table) or _int_attribute(node, "axis", 0) != 0:
+        return None
+    if len(array_of(table).shape) != 2:
+        return None
+    return WeightedNode(node, table, 0, 0, None, indices, None)
+
+
+def _constant(value: ir.Value | None) -> ir.Value | None:
+    return value if is_constant(value) else None
+
+
+def _through_transpose(value: ir.Value) -> tuple[ir.Value, ir.Node | None]:
+    """See a constant behind a Transpose that swaps its two axes (a tied embedding, often)."""
+    producer = value.producer()
+    if producer is None or producer.op_type != "Transpose" or producer.inputs[0] is None:
+        return value, None
+    permutation = producer.attributes.get("perm")
+    swaps = permutation is None or list(permutation.as_ints()) == [1, 0]
+    return (producer.inputs[0], producer) if swaps else (value, None)
+
+
+def _is_plain_gemm(node: ir.Node) -> bool:
+    """Whether a Gemm is x W + b, without scaling and without a transposed activation."""
+    if node.op_type != "Gemm":
+        return True
+    factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
+    return _int_attribute(node, "transA", 0) == 0 and all(factor == 1.0 for factor in factors)
+
+
+def _int_attribute(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else int(attribute.as_int())

@@ -1,0 +1,1 @@
+"""Pure NumPy: arrays in, arrays out; no graph is known here."""
