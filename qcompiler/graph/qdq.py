@@ -1,6 +1,6 @@
 """Putting QuantizeLinear and DequantizeLinear into a graph, in the one form that the backends match.
 
-Scales and zero points of per-tensor quantization are 0-D: some integer kernels of ONNX Runtime refuse ``[1]``.
+Per-tensor scales and zero points are 0-D: some integer kernels of ONNX Runtime refuse ``[1]``.
 """
 
 from __future__ import annotations

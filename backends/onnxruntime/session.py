@@ -1,0 +1,130 @@
+"""ONNX Runtime sessions, from a file as it is deployed or from a model in memory.
+
+A model in memory is not serialized with its weights: each large initializer is handed to the runtime as the
+array (or the memory map) that it already is, so that opening a model costs no second copy of its weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from qcompiler.backends.base import Array, Session
+from qcompiler.errors import ModelError
+
+INLINE_BYTES = 1024
+"""Smaller initializers are serialized: shape inference and folding inside the runtime need to see them."""
+
+_ONNXRUNTIME_NUMPY = frozenset(
+    {np.dtype(kind) for kind in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2")}
+)
+
+
+class OrtSession(Session):
+    """One ONNX Runtime session on the CPU provider."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, kept_alive: Sequence[object] = ()) -> None:
+        self._session = session
+        self._kept_alive = kept_alive
+        self.input_names = [value.name for value in session.get_inputs()]
+        self.output_names = [value.name for value in session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+
+
+def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.SessionOptions:
+    """Options for measuring and checking: no spinning threads, errors only in the log.
+
+    Args:
+        threads: intra-op threads.
+        optimize: False runs every node as written, which is what an oracle is for.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    return options
+
+
+def open_file(path: Path, options: onnxruntime.SessionOptions) -> OrtSession:
+    """Open a model file, external data and all.
+
+    Raises:
+        ModelError: the runtime refuses it; the message is the runtime's first line.
+    """
+    with _runtime_errors(str(path)):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return OrtSession(session)
+
+
+def open_model(model: ir.Model, options: onnxruntime.SessionOptions) -> OrtSession:
+    """Open a model in memory without copying its weights; ``model`` is unchanged afterwards.
+
+    Raises:
+        ModelError: the runtime refuses it.
+    """
+    large = [value for value in model.graph.initializers.values() if _is_large(value)]
+    arrays = [np.ascontiguousarray(_tensor(value).numpy()) for value in large]
+    with _placeholders(large):
+        content = ir.to_proto(model).SerializeToString()
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+    if large:
+        options.add_external_initializers([str(value.name) for value in large], values)
+    with _runtime_errors("the model"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return OrtSession(session, [arrays, values])
+
+
+def _is_large(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.nbytes > INLINE_BYTES and tensor.dtype.numpy() in _ONNXRUNTIME_NUMPY
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    if value.const_value is None:
+        raise AssertionError(f"{value.name} holds no constant")
+    return value.const_value
+
+
+@contextlib.contextmanager
+def _placeholders(values: Sequence[ir.Value]) -> Iterator[None]:
+    """Replace constants by references to a file that is never read, and put them back."""
+    kept = [_tensor(value) for value in values]
+    try:
+        for value, tensor in zip(values, kept, strict=True):
+            value.const_value = ir.ExternalTensor(
+                "in-memory",
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=_fixed_shape(tensor),
+                name=str(value.name),
+            )
+        yield
+    finally:
+        for value, tensor in zip(values, kept, strict=True):
+            value.const_value = tensor
+
+
+@contextlib.contextmanager
+def _runtime_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the runtime's exception types are private and many
+        reason = str(error).strip().splitlines()[0][:300]
+        raise ModelError(f"ONNX Runtime cannot open {what}: {reason}") from error
+
+
+def _fixed_shape(tensor: ir.TensorProtocol) -> ir.Shape:
+    return ir.Shape(list(tensor.numpy().shape))

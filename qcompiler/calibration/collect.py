@@ -1,0 +1,205 @@
+"""Answering a pass's requests in as few streamed runs over the data as possible: one, or two with histograms."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.calibration.probes import (
+    ChannelExtremes,
+    Counts,
+    Mean,
+    MinMax,
+    Probe,
+    RowSample,
+)
+from qcompiler.calibration.requests import (
+    Calibrator,
+    ChannelAbsMax,
+    ChannelMean,
+    ChannelRange,
+    Range,
+    Request,
+    Rows,
+)
+from qcompiler.calibration.statistics import Answer, Statistics
+from qcompiler.calibration.tapgraph import Tap, keep_outputs, tappable_values
+from qcompiler.errors import CalibrationError
+from qcompiler.numerics.histogram import entropy_range, mse_range, percentile_range
+
+logger = logging.getLogger(__name__)
+
+Feed = Mapping[str, npt.NDArray[np.generic]]
+Progress = Callable[[str, int, int | None], None]
+
+_HISTOGRAM = frozenset({Calibrator.PERCENTILE, Calibrator.ENTROPY, Calibrator.MSE})
+HISTOGRAM_BYTES = 128 << 20
+"""Bin indices of one batch that may leave the runtime at once; more values take more runs."""
+
+WIDEST = 1e30
+"""A wider range (an attention mask of -3.4e38) is no histogram's business: its extremes are kept."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    probes: Sequence[Probe]
+    label: str
+
+
+def collect(
+    model: ir.Model,
+    requests: Iterable[Request],
+    feeds: Iterable[Feed],
+    *,
+    batches: int | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Statistics:
+    """Run ``feeds`` through ``model`` and answer ``requests``; ``model`` is not changed.
+
+    Args:
+        model: as prepared: opset 18 or later, values named.
+        requests: statistics of values of the main graph.
+        feeds: one mapping from input name to array per run; iterated once, or more with histograms.
+        batches: number of feeds, where known.
+        progress: called with a label, feeds done and feeds in all.
+        threads: intra-op threads, all cores by default.
+
+    Raises:
+        CalibrationError: NaN or infinity in an observed value, no feed at all, or a value that
+            does not exist.
+    """
+    unique = list(dict.fromkeys(requests))
+    if not unique:
+        return Statistics()
+    runner = _Runner(model, feeds, batches, progress, threads or os.cpu_count() or 1)
+    first = {request: _probe(request, batches) for request in unique}
+    runner.run(_Run(list(first.values()), "observing"))
+    answers: dict[Request, Answer] = {request: probe.answer() for request, probe in first.items()}
+    pending = [
+        request for request in unique if isinstance(request, Range) and request.calibrator in _HISTOGRAM
+    ]
+    for group in _groups(pending, first):
+        answers |= _histogram_answers(group, answers, runner)
+    return Statistics(answers)
+
+
+def _probe(request: Request, batches: int | None) -> Probe:
+    match request:
+        case Range():
+            return MinMax(request, average=request.calibrator is Calibrator.MOVING_AVERAGE)
+        case ChannelRange() | ChannelAbsMax():
+            return ChannelExtremes(request)
+        case ChannelMean():
+            return Mean(request)
+        case Rows():
+            return RowSample(request, batches)
+
+
+def _groups(requests: Sequence[Range], probes: Mapping[Request, Probe]) -> Iterator[list[Range]]:
+    """Split so that one batch's bin indices (4 bytes an element) stay under ``HISTOGRAM_BYTES``."""
+    group: list[Range] = []
+    held = 0
+    for request in requests:
+        probe = probes[request]
+        size = 4 * probe.elements if isinstance(probe, MinMax) else 0
+        if group and held + size > HISTOGRAM_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(request)
+        held += size
+    if group:
+        yield group
+
+
+def _histogram_answers(
+    requests: Sequence[Range], extremes: Mapping[Request, Answer], runner: _Runner
+) -> dict[Request, Answer]:
+    counts: dict[Range, Counts] = {}
+    for request in requests:
+        low, high = (float(end) for end in extremes[request])
+        if low < high and high - low < WIDEST:
+            counts[request] = Counts(request.value, low, high)
+    if counts:
+        runner.run(_Run(list(counts.values()), "histograms"))
+    return {request: _clipped(request, probe) for request, probe in counts.items()}
+
+
+def _clipped(request: Range, probe: Counts) -> tuple[float, float]:
+    histogram, symmetric, levels = probe.histogram, request.symmetric, 2**request.bits
+    if request.calibrator is Calibrator.PERCENTILE:
+        return percentile_range(histogram, request.percentile, symmetric=symmetric)
+    if request.calibrator is Calibrator.ENTROPY:
+        return entropy_range(histogram, levels, symmetric=symmetric)
+    return mse_range(histogram, levels, symmetric=symmetric)
+
+
+class _Runner:
+    """Streams the feeds through calibration graphs of one model."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        feeds: Iterable[Feed],
+        batches: int | None,
+        progress: Progress | None,
+        threads: int,
+    ) -> None:
+        self._model, self._feeds, self._batches = model, feeds, batches
+        self._progress, self._threads = progress, threads
+
+    def run(self, run: _Run) -> None:
+        # Imported here: the compiler's front does not load the runtime until it is needed.
+        from qcompiler.backends.onnxruntime.session import open_model, session_options
+
+        graph_model = self._model.clone()
+        values = tappable_values(graph_model)
+        taps = {probe.value: self._tap(probe.value, values, graph_model.graph) for probe in run.probes}
+        checks = {name: tap.not_finite() for name, tap in taps.items()}
+        outputs = [probe.attach(taps[probe.value]) for probe in run.probes]
+        keep_outputs(graph_model, [*checks.values(), *(value for group in outputs for value in group)])
+        session = open_model(graph_model, session_options(threads=self._threads))
+        seen = 0
+        for index, feed in enumerate(self._feeds):
+            wanted = {name: feed[name] for name in session.input_names}
+            found = session.run(wanted)
+            self._check(found, checks, index, feed)
+            for probe, group in zip(run.probes, outputs, strict=True):
+                probe.update([found[str(value.name)] for value in group])
+            seen = index + 1
+            if self._progress is not None:
+                self._progress(run.label, seen, self._batches)
+        if not seen:
+            raise CalibrationError("the calibration data holds no sample.")
+
+    @staticmethod
+    def _tap(name: str, values: Mapping[str, ir.Value], graph: ir.Graph) -> Tap:
+        if name not in values:
+            raise CalibrationError(f"there is no value {name!r} in the main graph to observe.")
+        return Tap(graph, values[name])
+
+    def _check(
+        self,
+        found: Mapping[str, npt.NDArray[np.generic]],
+        checks: Mapping[str, ir.Value],
+        index: int,
+        feed: Feed,
+    ) -> None:
+        bad = {name for name, flag in checks.items() if np.isnan(found[str(flag.name)].astype(np.float64))}
+        for name, value in tappable_values(self._model).items() if bad else ():
+            if name not in bad:
+                continue
+            producer = value.producer()
+            where = f"node {producer.name!r} ({producer.op_type})" if producer else f"input {name!r}"
+            size = next(iter(feed.values())).shape[:1] if feed else ()
+            batch = f" (a batch of {size[0]})" if size and size[0] > 1 else ""
+            raise CalibrationError(
+                f"{where} gives NaN or infinity in {name!r} for feed {index}{batch} of the calibration data;"
+                " look at that sample, or exclude the node with --exclude."
+            )

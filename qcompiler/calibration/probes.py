@@ -1,0 +1,165 @@
+"""One probe per statistic: the nodes that compute it inside the graph, and how batches are accumulated."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.calibration.requests import ChannelAbsMax, ChannelMean, ChannelRange, Range, Rows
+from qcompiler.calibration.statistics import Answer
+from qcompiler.calibration.tapgraph import Tap
+from qcompiler.numerics.histogram import BINS, Histogram
+
+Array = npt.NDArray[np.generic]
+
+
+class Probe(abc.ABC):
+    """Computes one statistic of one value; ``attach`` once, ``update`` per batch, ``answer`` at the end."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    @abc.abstractmethod
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        """Add nodes behind ``tap.value`` and return the values to be read back each batch."""
+
+    @abc.abstractmethod
+    def update(self, outputs: Sequence[Array]) -> None:
+        """Take one batch's results, in the order ``attach`` returned them."""
+
+    @abc.abstractmethod
+    def answer(self) -> Answer:
+        """The statistic over all batches."""
+
+
+class MinMax(Probe):
+    """Smallest and largest element of all samples, or the mean of the batches' extremes."""
+
+    def __init__(self, request: Range, *, average: bool) -> None:
+        super().__init__(request.value)
+        self._average, self._symmetric = average, request.symmetric
+        self._lows: list[float] = []
+        self._highs: list[float] = []
+        self.elements = 0
+
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        return [tap.reduce("ReduceMin", None), tap.reduce("ReduceMax", None), tap.size()]
+
+    def update(self, outputs: Sequence[Array]) -> None:
+        if not int(outputs[2]):
+            return
+        self.elements = max(self.elements, int(outputs[2]))
+        self._lows.append(float(outputs[0]))
+        self._highs.append(float(outputs[1]))
+        if not self._average:  # keep one number, not one a batch
+            self._lows, self._highs = [min(self._lows)], [max(self._highs)]
+
+    def answer(self) -> tuple[float, float]:
+        if not self._lows:
+            return 0.0, 0.0
+        low, high = float(np.mean(self._lows)), float(np.mean(self._highs))
+        bound = max(abs(low), abs(high))
+        return (-bound, bound) if self._symmetric else (low, high)
+
+
+class ChannelExtremes(Probe):
+    """Smallest and largest element per channel, or the largest magnitude."""
+
+    def __init__(self, request: ChannelRange | ChannelAbsMax) -> None:
+        super().__init__(request.value)
+        self._request = request
+        self._low: Array | None = None
+        self._high: Array | None = None
+
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        axis = self._request.axis
+        return [tap.reduce("ReduceMin", axis), tap.reduce("ReduceMax", axis)]
+
+    def update(self, outputs: Sequence[Array]) -> None:
+        low, high = outputs
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._high = high if self._high is None else np.maximum(self._high, high)
+
+    def answer(self) -> Answer:
+        if self._low is None or self._high is None:
+            raise AssertionError("no batch was seen")
+        low, high = self._low.astype(np.float32), self._high.astype(np.float32)
+        return np.maximum(-low, high) if isinstance(self._request, ChannelAbsMax) else (low, high)
+
+
+class Mean(Probe):
+    """Mean per channel, every element of every sample weighing the same."""
+
+    def __init__(self, request: ChannelMean) -> None:
+        super().__init__(request.value)
+        self._axis = request.axis
+        self._sum: npt.NDArray[np.float64] | None = None
+        self._count = 0.0
+
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        return [tap.reduce("ReduceSum", self._axis), tap.size()]
+
+    def update(self, outputs: Sequence[Array]) -> None:
+        total = outputs[0].astype(np.float64)
+        self._sum = total if self._sum is None else self._sum + total
+        self._count += int(outputs[1]) / max(total.size, 1)
+
+    def answer(self) -> npt.NDArray[np.float64]:
+        if self._sum is None:
+            raise AssertionError("no batch was seen")
+        return np.asarray(self._sum / max(self._count, 1.0))
+
+
+class RowSample(Probe):
+    """At most ``count`` rows, evenly spread over the rows of every batch and then over the batches."""
+
+    def __init__(self, request: Rows, batches: int | None) -> None:
+        super().__init__(request.value)
+        self._count = request.count
+        self._per_batch = max(-(-request.count // batches), 1) if batches else min(16, request.count)
+        self._rows: list[Array] = []
+        self._kept = 0
+
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        return [tap.strided_rows(self._per_batch)]
+
+    def update(self, outputs: Sequence[Array]) -> None:
+        rows = outputs[0][: self._per_batch].copy()
+        self._rows.append(rows)
+        self._kept += len(rows)
+        if self._kept > 4 * self._count:  # bounded whatever the number of batches
+            self._rows, self._kept = [self._thinned()], self._count
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        return self._thinned().astype(np.float32)
+
+    def _thinned(self) -> Array:
+        rows = np.concatenate(self._rows)
+        chosen = np.linspace(0, len(rows) - 1, min(self._count, len(rows))).round().astype(np.int64)
+        return rows[chosen]
+
+
+class Counts(Probe):
+    """Histogram over a known range; the bin of every element is found inside the graph."""
+
+    def __init__(self, value: str, low: float, high: float) -> None:
+        super().__init__(value)
+        self._low, self._high = low, high
+        self._counts = np.zeros(BINS, dtype=np.int64)
+
+    def attach(self, tap: Tap) -> list[ir.Value]:
+        return [tap.bins(self._low, self._high, BINS)]
+
+    def update(self, outputs: Sequence[Array]) -> None:
+        self._counts += np.bincount(outputs[0].reshape(-1).astype(np.int64), minlength=BINS)
+
+    def answer(self) -> Answer:
+        raise AssertionError("a histogram is read through .histogram")
+
+    @property
+    def histogram(self) -> Histogram:
+        return Histogram(self._counts, self._low, self._high)

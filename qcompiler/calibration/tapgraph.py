@@ -1,0 +1,110 @@
+"""The calibration graph: the model with reductions of the observed values as its only outputs.
+
+Activations never leave the runtime; what comes back is as small as the statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from qcompiler.errors import UnsupportedError
+from qcompiler.graph.qdq import add_initializer
+
+
+class Tap:
+    """Adds nodes behind one value of a calibration graph."""
+
+    def __init__(self, graph: ir.Graph, value: ir.Value) -> None:
+        self._graph = graph
+        self.value = value if value.dtype == ir.DataType.FLOAT else self._cast(value, ir.DataType.FLOAT)
+
+    def reduce(self, op: str, axis: int | None) -> ir.Value:
+        """Reduce over everything (None) or over every axis but one."""
+        if axis is None:
+            return self._add(op, [self.value], {"keepdims": 0})
+        if self.value.shape is None:
+            raise UnsupportedError(
+                f"the rank of {self.value.name!r} is unknown; no per-channel statistic of it."
+            )
+        rank = len(self.value.shape)
+        others = [other for other in range(rank) if other != axis % rank]
+        if not others:
+            return self.value
+        return self._add(op, [self.value, self._constant(np.array(others, np.int64))], {"keepdims": 0})
+
+    def size(self) -> ir.Value:
+        """Number of elements, int64 0-D."""
+        return self._add("Size", [self.value], {}, ir.DataType.INT64)
+
+    def not_finite(self) -> ir.Value:
+        """NaN where any element is NaN or infinite, else 0: ``sum(0 * x)``, whatever the kernel's NaN order."""
+        zero = self._constant(np.array(0, np.float32))
+        return self._add("ReduceSum", [self._add("Mul", [self.value, zero], {})], {"keepdims": 0})
+
+    def strided_rows(self, count: int) -> ir.Value:
+        """Between ``count`` and ``2 count`` rows of the value seen as ``[rows, C]``, evenly spread."""
+        ints = np.int64
+        width = self._add(
+            "Gather", [self._shape(), self._constant(np.array([-1], ints))], {}, ir.DataType.INT64
+        )
+        flat = self._add(
+            "Concat", [self._constant(np.array([-1], ints)), width], {"axis": 0}, ir.DataType.INT64
+        )
+        rows = self._add("Reshape", [self.value, flat], {})
+        height = self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
+        step = self._add("Div", [height, self._constant(np.array([count], ints))], {}, ir.DataType.INT64)
+        step = self._add("Max", [step, self._constant(np.array([1], ints))], {}, ir.DataType.INT64)
+        start, axis = self._constant(np.array([0], ints)), self._constant(np.array([0], ints))
+        return self._add("Slice", [rows, start, height, axis, step], {})
+
+    def bins(self, low: float, high: float, count: int) -> ir.Value:
+        """Index of the bin of every element, int32 of the value's shape."""
+        factor = np.float32(count / (high - low))
+        shifted = self._add("Sub", [self.value, self._constant(np.array(low, np.float32))], {})
+        scaled = self._add("Mul", [shifted, self._constant(np.array(factor, np.float32))], {})
+        bounds = [self._constant(np.array(bound, np.float32)) for bound in (0.0, count - 1)]
+        clipped = self._add("Clip", [scaled, *bounds], {})
+        return self._cast(clipped, ir.DataType.INT32)
+
+    def _shape(self) -> ir.Value:
+        return self._add("Shape", [self.value], {}, ir.DataType.INT64)
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        return self._add("Cast", [value], {"to": int(dtype)}, dtype)
+
+    def _constant(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ir.Value:
+        return add_initializer(self._graph, "qcompiler_tap", array)
+
+    def _add(
+        self,
+        op: str,
+        inputs: list[ir.Value],
+        attributes: Mapping[str, int],
+        dtype: ir.DataType = ir.DataType.FLOAT,
+    ) -> ir.Value:
+        node = ir.node(op, inputs, dict(attributes), name=f"qcompiler_tap_{len(self._graph)}")
+        output = node.outputs[0]
+        output.name, output.type = f"{node.name}_output", ir.TensorType(dtype)
+        if op == "Cast":
+            output.shape = inputs[0].shape
+        self._graph.append(node)
+        return output
+
+
+def tappable_values(model: ir.Model) -> dict[str, ir.Value]:
+    """Values of the main graph by name; those inside subgraphs cannot be observed from outside."""
+    graph = model.graph
+    values = {str(value.name): value for value in graph.inputs}
+    values |= {str(output.name): output for node in graph for output in node.outputs if output.name}
+    return values
+
+
+def keep_outputs(model: ir.Model, outputs: Iterable[ir.Value]) -> None:
+    """Make ``outputs`` the only outputs and drop everything they do not need; inputs stay."""
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(outputs)
+    RemoveUnusedNodesPass()(model)
