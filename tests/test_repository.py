@@ -1,4 +1,4 @@
-"""Invariants of the repository itself: layout, file sizes, start-up time, and a guide that knows every pass."""
+"""Invariants of the repository: layout, file sizes, start-up time, and a guide that knows every pass."""
 
 from __future__ import annotations
 
