@@ -54,7 +54,7 @@ def dequantized_weight(
 
     The caller puts the returned value in the place of the weight; the float weight goes when nothing uses it.
     """
-    graph = _owner(weight)
+    graph = graph_of(weight)
     inputs = [
         add_initializer(graph, f"{weight.name}_quantized", codes),
         add_initializer(graph, f"{weight.name}_scale", scale),
@@ -70,7 +70,7 @@ def dequantized_bias(
     bias: ir.Value, codes: npt.NDArray[np.int32], scale: npt.NDArray[np.float32]
 ) -> ir.Value:
     """Like :func:`dequantized_weight` for an int32 bias; ``scale`` is ``[N]`` or 0-D."""
-    graph = _owner(bias)
+    graph = graph_of(bias)
     inputs = [
         add_initializer(graph, f"{bias.name}_quantized", codes),
         add_initializer(graph, f"{bias.name}_scale", scale),
@@ -96,7 +96,7 @@ def quantize_activation(
     Returns:
         The dequantized value.
     """
-    graph = _owner(value)
+    graph = graph_of(value)
     name = value.name
     readers = [use for use in value.uses() if consumers is None or use.node in set(consumers)]
     zero_point = np.array(quantization.zero_point, dtype=quantization.dtype.numpy())
@@ -117,7 +117,8 @@ def quantize_activation(
     return dequantize.outputs[0]
 
 
-def _owner(value: ir.Value) -> ir.Graph:
+def graph_of(value: ir.Value) -> ir.Graph:
+    """The graph or subgraph that owns a value."""
     graph = value.graph
     if not isinstance(graph, ir.Graph):
         raise AssertionError(f"{value.name} belongs to no graph")

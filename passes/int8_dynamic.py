@@ -1,0 +1,102 @@
+"""Dynamic int8: weights in int8, activations quantized at run time.  Needs no data.
+
+    per tensor: (q, s, z) = DynamicQuantizeLinear(x);            y = s s_w (q - z) q_w
+    per token:  m_i = max(|x_i|), (q, s, z) = Dynamic...(x / m); y = m s s_w (q - z) q_w
+
+Weights are symmetric, per output channel (arXiv:1806.08342).  The per-token form keeps rows of small magnitude
+exact beside a row of large magnitude, where one scale for all would lose them.
+
+Where the target has no integer kernel for a weighted node but can expand its weight cheaply (embeddings, LSTM,
+GRU, ConvTranspose) only the weight is stored in int8.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from qcompiler.calibration.statistics import Statistics
+from qcompiler.graph.dynamic import DynamicActivations
+from qcompiler.graph.recurrent import recurrent_weights
+from qcompiler.graph.storage import WeightStorage
+from qcompiler.graph.weighted import WeightedNode, weighted
+from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
+from qcompiler.pipeline.options import option
+
+
+class Granularity(enum.StrEnum):
+    """How many activation scales a run has."""
+
+    TENSOR = "tensor"
+    TOKEN = "token"
+
+
+@dataclass(frozen=True)
+class Int8Dynamic(Pass):
+    """Weights in 8-bit integers, activations quantized while the model runs; needs no data."""
+
+    name: ClassVar[str] = "int8_dynamic"
+
+    granularity: Granularity = option(Granularity.TENSOR, "activation scales: one per tensor or per token")
+    per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
+    clip_mse: bool = option(False, "choose weight scales for least squared error")
+    embeddings: bool = option(True, "store embedding tables (Gather) in int8, one scale per row")
+
+    def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
+        del statistics
+        storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
+        activations = DynamicActivations(per_token=self.granularity is Granularity.TOKEN)
+        decisions = []
+        for node in list(context.model.graph.all_nodes()):
+            view = weighted(node)
+            if view is not None:
+                decisions.append(self._quantize(view, context, storage, activations))
+            elif recurrent_weights(node):
+                decisions.append(self._quantize_recurrent(node, context, storage))
+        return PassReport(self.name, tuple(decisions))
+
+    def _quantize(
+        self,
+        view: WeightedNode,
+        context: PassContext,
+        storage: WeightStorage,
+        activations: DynamicActivations,
+    ) -> NodeDecision:
+        support = context.target.support(view.node)
+        reason = self._refusal(view, context)
+        if reason:
+            return NodeDecision(view.name, view.node.op_type, "skipped", reason)
+        axis = view.output_axis if self.per_channel else None
+        if support.dynamic:
+            storage.store(view, axis)
+            view.node.replace_input_with(0, activations.dequantized(view.activation))
+            detail = f"uint8 per {self.granularity} at run time x int{context.target.weight.bits} weight"
+        else:
+            storage.store(view, 0 if view.node.op_type == "Gather" else axis)
+            detail = "weight stored in int8, activation in float"
+        return NodeDecision(view.name, view.node.op_type, "quantized", detail)
+
+    def _refusal(self, view: WeightedNode, context: PassContext) -> str:
+        support = context.target.support(view.node)
+        if view.name not in context.selected:
+            return "excluded by the user"
+        if view.node.op_type == "Gather" and not self.embeddings:
+            return "embeddings=false"
+        if not support.dynamic and not support.weight_only:
+            return support.reason or f"dynamic int8 gains nothing for {view.node.op_type} on this target"
+        return ""
+
+    def _quantize_recurrent(
+        self, node: ir.Node, context: PassContext, storage: WeightStorage
+    ) -> NodeDecision:
+        name = str(node.name)
+        if name not in context.selected:
+            return NodeDecision(name, node.op_type, "skipped", "excluded by the user")
+        for index, weight in recurrent_weights(node):
+            dequantized, _ = storage.dequantized(weight, 1 if self.per_channel else None)
+            node.replace_input_with(index, dequantized)
+        detail = "weights stored in int8, one scale per gate row; activations in float"
+        return NodeDecision(name, node.op_type, "quantized", detail)

@@ -1,0 +1,158 @@
+"""Static int8: weights and activations quantized with fixed ranges, written as QuantizeLinear/DequantizeLinear.
+
+    y = s_x s_w (q_x - z_x) q_w + b,    q = saturate(round(x / s) + z)
+
+Integer-only inference as in arXiv:1712.05877, per-channel weights as in arXiv:1806.08342.  Activations are
+quantized per tensor in the target's type (uint8 on x86), with ranges from calibration; weights symmetrically in
+int8, per output channel; biases in int32 with scale ``s_x s_w``.  Relu and Clip need no node of their own: the
+range is observed behind them.
+
+The target decides which nodes run in integers, and whether their output must be quantized too.  Left in float,
+with the reason in the report: nodes inside subgraphs (their values cannot be observed from outside), nodes whose
+weight is not constant, and everything the target has no fast integer kernel for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.backends.base import ActivationFormat
+from qcompiler.calibration.requests import Calibrator, Range, Request
+from qcompiler.calibration.statistics import Statistics
+from qcompiler.graph.placement import Placement, place
+from qcompiler.graph.qdq import TensorQuantization, dequantized_bias, quantize_activation
+from qcompiler.graph.storage import WeightStorage
+from qcompiler.graph.weighted import WeightedNode, array_of, is_constant, weighted, weighted_nodes
+from qcompiler.numerics.affine import affine_parameters, symmetric_parameters
+from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
+from qcompiler.pipeline.options import option
+
+INT32_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Int8Static(Pass):
+    """Weights and activations in 8-bit integers, ranges from calibration data."""
+
+    name: ClassVar[str] = "int8_static"
+
+    calibrator: Calibrator = option(Calibrator.MINMAX, "how activation ranges are chosen")
+    percentile: float = option(
+        99.999, "share kept by calibrator=percentile, in percent", minimum=50, maximum=100
+    )
+    per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
+    clip_mse: bool = option(False, "choose weight scales for least squared error")
+
+    def statistics(self, context: PassContext) -> Sequence[Request]:
+        plan = self._plan(context)
+        shared = plan.same_scale
+        return [
+            self._range(value, context)
+            for value in plan.values
+            if value not in shared and not is_constant(value)
+        ]
+
+    def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
+        plan = self._plan(context)
+        decisions = list(_explain(context, plan))
+        scales = self._quantize_values(context, plan, statistics)
+        storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
+        for view in [weighted(node) for node in plan.integer]:
+            if view is not None and view.activation in scales:
+                self._quantize_weight(view, scales[view.activation], storage)
+        for value, readers in plan.values.items():
+            quantize_activation(value, scales[value], readers)
+        return PassReport(self.name, tuple(decisions))
+
+    def _plan(self, context: PassContext) -> Placement:
+        graph, target = context.model.graph, context.target
+        in_main_graph = set(graph)
+        anchors = [
+            view.node
+            for view in weighted_nodes(context.model)
+            if view.name in context.selected
+            and view.node in in_main_graph
+            and target.support(view.node).static
+        ]
+        others = [node for node in graph if node.name in context.selected]
+        return place(graph, anchors, others, target)
+
+    def _range(self, value: ir.Value, context: PassContext) -> Range:
+        symmetric = context.target.activation.symmetric
+        return Range(str(value.name), self.calibrator, self.percentile, symmetric)
+
+    def _quantize_values(
+        self, context: PassContext, plan: Placement, statistics: Statistics
+    ) -> dict[ir.Value, TensorQuantization]:
+        scales: dict[ir.Value, TensorQuantization] = {}
+        for value in plan.values:  # in graph order, so that a shared scale exists before it is shared
+            if value in plan.same_scale:
+                scales[value] = scales[plan.same_scale[value]]
+                continue
+            if is_constant(value):
+                array = array_of(value)
+                low, high = float(array.min()), float(array.max())
+            else:
+                low, high = statistics.range(self._range(value, context))
+            scales[value] = tensor_quantization(low, high, context.target.activation)
+        return scales
+
+    def _quantize_weight(
+        self, view: WeightedNode, activation: TensorQuantization, storage: WeightStorage
+    ) -> None:
+        axis = view.output_axis if self.per_channel else None
+        scale = storage.store(view, axis)
+        if view.bias is None:
+            return
+        bias_scale = (scale * activation.scale).astype(np.float32)
+        bias = array_of(view.bias).astype(np.float32)
+        codes = bias_codes(bias, bias_scale)
+        view.node.replace_input_with(2, dequantized_bias(view.bias, codes, bias_scale))
+
+
+def tensor_quantization(low: float, high: float, activation: ActivationFormat) -> TensorQuantization:
+    """Scale and zero point of an activation in the target's format."""
+    if activation.symmetric:
+        scale, zero_point = symmetric_parameters(max(-low, high), activation.code_range)
+    else:
+        scale, zero_point = affine_parameters(low, high, activation.code_range)
+    return TensorQuantization(scale, zero_point, activation.dtype)
+
+
+def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """int32 codes of a bias ``[N]`` for the accumulator's scale, ``[N]`` or 0-D."""
+    codes = np.rint(bias.astype(np.float64) / scale)
+    return np.clip(codes, -INT32_LIMIT, INT32_LIMIT).astype(np.int32)
+
+
+def _explain(context: PassContext, plan: Placement) -> Iterator[NodeDecision]:
+    """One line for every node that holds a weight or that the target could run in integers."""
+    integer, activation = set(plan.integer), context.target.activation.dtype.name.lower()
+    main_graph = set(context.model.graph)
+    for node in context.model.graph.all_nodes():
+        name, support = str(node.name), context.target.support(node)
+        view = weighted(node)
+        if node in integer:
+            weight = f" x int{context.target.weight.bits} weight" if view else ""
+            yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
+        elif view is not None or support.static:
+            reason = _reason(
+                node, node in main_graph, name in context.selected, support.static, support.reason
+            )
+            yield NodeDecision(name, node.op_type, "skipped", reason)
+
+
+def _reason(node: ir.Node, in_main_graph: bool, selected: bool, static: bool, reason: str) -> str:
+    if not selected:
+        return "excluded by the user"
+    if not in_main_graph:
+        return "inside a subgraph: its activations cannot be calibrated; int8_dynamic can quantize it"
+    if not static:
+        return reason or f"static int8 gains nothing for {node.op_type} on this target"
+    return "its neighbours are in float: quantizing it alone would cost more than it gains"

@@ -1,0 +1,47 @@
+"""Putting quantized weights into the graph once, however many nodes share them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.graph.qdq import dequantized_weight
+from qcompiler.graph.weighted import WeightedNode, array_of
+from qcompiler.numerics.weights import quantize_weight
+
+
+@dataclass
+class WeightStorage:
+    """Quantizes weights symmetrically and keeps tied weights tied.
+
+    Attributes:
+        largest_code: 127, or 63 for reduced range.
+        clip_mse: choose scales for least squared error.
+    """
+
+    largest_code: int
+    clip_mse: bool = False
+    _stored: dict[tuple[int, int | None], tuple[ir.Value, npt.NDArray[np.float32]]] = field(
+        default_factory=dict
+    )
+
+    def store(self, view: WeightedNode, axis: int | None) -> npt.NDArray[np.float32]:
+        """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D."""
+        dequantized, scale = self.dequantized(view.weight, axis)
+        if view.transpose is not None:
+            view.transpose.replace_input_with(0, dequantized)
+        else:
+            view.node.replace_input_with(view.weight_input, dequantized)
+        return scale
+
+    def dequantized(self, weight: ir.Value, axis: int | None) -> tuple[ir.Value, npt.NDArray[np.float32]]:
+        """The DequantizeLinear of ``weight``'s codes and their scale, made at the first call."""
+        key = (id(weight), axis)
+        if key not in self._stored:
+            array = array_of(weight).astype(np.float32, copy=False)
+            codes, scale = quantize_weight(array, axis, self.largest_code, clip_mse=self.clip_mse)
+            self._stored[key] = dequantized_weight(weight, codes, scale, axis), scale
+        return self._stored[key]
