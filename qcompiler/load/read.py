@@ -1,0 +1,71 @@
+"""From a path to a ``ModelProto``; weights in external files are not touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from qcompiler.errors import ModelError
+
+PROTOBUF_LIMIT_BYTES = 2**31 - 1
+"""A protobuf message cannot be larger; bigger models keep their weights in external data."""
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """Parse the file at ``path``.
+
+    Raises:
+        ModelError: no such file, a directory, empty, too large, not a protobuf, or cut short.
+    """
+    size_bytes = _check_file(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path}: not an ONNX model, or cut short ({size_bytes} bytes do not parse as a protobuf); "
+            "export or download it again"
+        ) from error
+    if not proto.HasField("graph") or not proto.HasField("ir_version"):
+        missing = "graph" if proto.HasField("ir_version") else "ir_version"
+        raise ModelError(
+            f"{path}: not an ONNX model, or cut short (it has no {missing}); export or download it again"
+        )
+    return proto
+
+
+def _check_file(path: Path) -> int:
+    """Return the size in bytes of a file that may be a model."""
+    if path.is_dir():
+        raise ModelError(f"{path}: is a directory{_models_inside(path)}; give the path of one .onnx file")
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; check the path{_models_inside(path.parent)}") from error
+    except ValueError as error:
+        raise ModelError(f"{str(path)!r}: is not a path ({error}); give the path of an .onnx file") from error
+    if not path.is_file():
+        raise ModelError(f"{path}: is not a regular file; give the path of an .onnx file")
+    if size_bytes == 0:
+        raise ModelError(f"{path}: the file is empty (0 bytes); export or download it again")
+    if size_bytes > PROTOBUF_LIMIT_BYTES:
+        raise ModelError(
+            f"{path}: {size_bytes} bytes is more than a protobuf can hold ({PROTOBUF_LIMIT_BYTES}); "
+            "save the model with external data"
+        )
+    return size_bytes
+
+
+def _models_inside(folder: Path) -> str:
+    if not folder.is_dir():
+        return ""
+    found = sorted(entry.name for entry in folder.glob("*.onnx"))
+    if not found:
+        return ", without any .onnx file in it"
+    return ", with " + ", ".join(found[:5]) + (", ..." if len(found) > 5 else "") + " in it"
