@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet -c constraints.txt
+LINKS := qcompiler/passes qcompiler/backends qcompiler/models
 DEV_EXTRAS := dev,export,data,minilm
 
 .DEFAULT_GOAL := help
@@ -28,6 +29,10 @@ clean:  ## remove .venv, build results and caches
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
+# A source distribution holds the root folders but no symlinks.
+$(LINKS):
+	ln -s ../$(notdir $@) $@
+
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "qcompiler needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 2; }
@@ -36,12 +41,12 @@ $(PY):
 	  { echo "python3 -m venv failed: on Debian and Ubuntu, apt-get install python3-venv"; rm -rf $(VENV); exit 2; }
 
 # The order-only dependency keeps an existing interpreter (a symlink, older than the sources) from being made again.
-$(VENV)/.stamp-core: pyproject.toml constraints.txt | $(PY)
+$(VENV)/.stamp-core: pyproject.toml constraints.txt | $(PY) $(LINKS)
 	@echo "make: installing qcompiler (core)"
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(PY)
+$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(PY) $(LINKS)
 	@echo "make: installing torch, then qcompiler[$(DEV_EXTRAS)] (some minutes the first time)"
 	@$(PIP) torch
 	@$(PIP) -e '.[$(DEV_EXTRAS)]'

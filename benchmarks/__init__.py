@@ -1,0 +1,1 @@
+"""Comparisons with other quantizers; each script says the command that reruns it."""
