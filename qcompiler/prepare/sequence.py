@@ -1,0 +1,76 @@
+"""The order of preparation, on one screen."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from qcompiler.prepare.batchnorm import fold_batchnorms
+from qcompiler.prepare.clean import remove_unused
+from qcompiler.prepare.constants import lift_constants
+from qcompiler.prepare.fold import fold_constants
+from qcompiler.prepare.functions import inline_functions
+from qcompiler.prepare.identity import remove_identities
+from qcompiler.prepare.naming import adopt_names, name_nodes, names_by_value
+from qcompiler.prepare.opset import raise_opset
+from qcompiler.prepare.report import PrepareReport
+from qcompiler.prepare.shapes import infer_shapes
+from qcompiler.prepare.signature import Signature, drop_initialized_inputs
+
+MOST_ROUNDS = 8
+"""Folding opens new folding; a model that still changes after so many rounds is left as it is."""
+
+
+def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
+    """Bring ``model`` into the form that passes work on, in place; what it computes stays the same.
+
+    Names, order and types of inputs and outputs do not change, except that an initializer that is also
+    listed as an input (IR version 3) is no input any more.  Every node has a unique name and the metadata
+    ``qcompiler.origin``, the name of the node of the user's file that it stands for.
+
+    Args:
+        model: a model that :func:`qcompiler.load.load_model` returned.
+        opset: version of the standard operators to raise to; a model is never lowered.
+
+    Raises:
+        UnsupportedError: opset 13, which the quantized formats need, cannot be reached.
+    """
+    notes: list[str] = []
+    opset_before = model.graph.opset_imports.get("", opset)
+    inputs_dropped = drop_initialized_inputs(model)
+    signature = Signature.of(model)
+    name_nodes(model)
+    functions_inlined = inline_functions(model)
+    nodes_before = sum(1 for _ in model.graph.all_nodes())
+    remove_unused(model)
+    constants_lifted = lift_constants(model)
+    infer_shapes(model, notes)
+    raise_opset(model, opset, notes)
+    constants_lifted += lift_constants(model)
+
+    identities_removed = nodes_folded = batchnorms_folded = 0
+    for _ in range(MOST_ROUNDS):
+        names = names_by_value(model)
+        round_notes: list[str] = []
+        removed = remove_identities(model)
+        folded = fold_constants(model, round_notes) + lift_constants(model) + remove_unused(model)
+        merged = fold_batchnorms(model, round_notes)
+        adopt_names(model, names)
+        identities_removed, nodes_folded = identities_removed + removed, nodes_folded + folded
+        batchnorms_folded += merged
+        if not removed + folded + merged:
+            break
+    infer_shapes(model, round_notes)
+    signature.restore(model)
+    return PrepareReport(
+        opset_before=opset_before,
+        opset_after=model.graph.opset_imports.get("", opset),
+        nodes_before=nodes_before,
+        nodes_after=sum(1 for _ in model.graph.all_nodes()),
+        inputs_dropped=inputs_dropped,
+        functions_inlined=functions_inlined,
+        constants_lifted=constants_lifted,
+        nodes_folded=nodes_folded,
+        identities_removed=identities_removed,
+        batchnorms_folded=batchnorms_folded,
+        notes=tuple(dict.fromkeys([*notes, *round_notes])),
+    )
