@@ -77,6 +77,15 @@ class Lowering:
 
 
 @dataclass(frozen=True)
+class NodeKey:
+    """A node of the user's file, by its name and the names of its outputs."""
+
+    name: str
+    op_type: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class NodeKernel:
     """Which kernel really runs a node, read back from the runtime."""
 
@@ -88,7 +97,10 @@ class NodeKernel:
 
 @dataclass(frozen=True)
 class LegalizeReport:
-    lowered: tuple[Lowering, ...] = field(default=())
+    """What lowering did, and how often each fusion was applied."""
+
+    lowered: tuple[Lowering, ...] = ()
+    fusions: Mapping[str, int] = field(default_factory=dict)
 
 
 class Session(abc.ABC):
@@ -128,10 +140,15 @@ class Target(abc.ABC):
     def legalize(self, model: ir.Model) -> LegalizeReport:
         """Rewrite dialect patterns in place into what the runtime executes natively."""
 
+    def mend(self, model: ir.Model, path: Path) -> list[str]:
+        """Undo in ``model`` what the runtime left unfused in the file ``path`` made from it; return the names."""
+        del model, path
+        return []
+
     @abc.abstractmethod
     def session(self, path: Path, *, threads: int = 1) -> Session:
         """Open a compiled model as it will be deployed."""
 
     @abc.abstractmethod
-    def kernels(self, path: Path, nodes: Sequence[str]) -> list[NodeKernel]:
+    def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:
         """Read back from the runtime which kernel runs each of the named quantized nodes."""

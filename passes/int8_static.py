@@ -41,8 +41,9 @@ class Int8Static(Pass):
     """Weights and activations in 8-bit integers, ranges from calibration data."""
 
     name: ClassVar[str] = "int8_static"
+    needs_data: ClassVar[bool] = True
 
-    calibrator: Calibrator = option(Calibrator.MINMAX, "how activation ranges are chosen")
+    calibrator: Calibrator = option(Calibrator.MSE, "how activation ranges are chosen")
     percentile: float = option(
         99.999, "share kept by calibrator=percentile, in percent", minimum=50, maximum=100
     )

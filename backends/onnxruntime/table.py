@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.backends.base import Support
+from qcompiler.graph.placement import ACTIVATIONS, settled
 from qcompiler.graph.weighted import weighted
 
 _FOLLOWS = Support(static=True, follows=True, output="required")
@@ -28,6 +29,11 @@ SUPPORT: dict[str, Support] = {
     **dict.fromkeys(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"), _MOVES),
     **dict.fromkeys(("Expand", "Tile", "DepthToSpace"), _MOVES),
 }
+
+THIN_ENTRY = 32
+"""Products per output of a first Conv up to which it stays in float (27 for 3x3 on RGB)."""
+
+_ENTRY_REASON = "a thin first Conv (and a depthwise one behind it) is faster in float: 13 % on MobileNetV1"
 
 _MEASURED_SLOWER = {
     "Softmax": "0.24 of float's speed in integers",
@@ -49,9 +55,35 @@ def support_of(node: ir.Node) -> Support:
         return Support(reason=_MEASURED_SLOWER.get(node.op_type, "no integer kernel"))
     if node.op_type in ("MatMul", "Gemm") and weighted(node) is None:
         return Support(reason=_no_weight_reason(node))
+    if node.op_type == "Conv" and _is_entry(node):
+        return Support(reason=_ENTRY_REASON)
     if node.op_type in ("Conv", "ConvTranspose", "Gather") and weighted(node) is None:
         return Support(reason="its weight is not a constant of a supported layout")
     return support
+
+
+def _is_entry(node: ir.Node) -> bool:
+    """Whether a Conv is the thin first one of a network, or the depthwise one right behind it."""
+    if _is_thin_first(node):
+        return True
+    view, source = weighted(node), _behind_activation(node.inputs[0])
+    return view is not None and view.is_depthwise and source is not None and _is_thin_first(source)
+
+
+def _is_thin_first(node: ir.Node) -> bool:
+    view = weighted(node)
+    if node.op_type != "Conv" or view is None or not view.activation.is_graph_input():
+        return False
+    readers = [use.node.op_type for use in settled(view.output).uses()]
+    return view.matrix().shape[0] <= THIN_ENTRY and readers == ["Conv"]
+
+
+def _behind_activation(value: ir.Value | None) -> ir.Node | None:
+    """The node that makes a value, seen through Relu and Clip."""
+    producer = value.producer() if value is not None else None
+    if producer is not None and producer.op_type in ACTIVATIONS:
+        return _behind_activation(producer.inputs[0])
+    return producer
 
 
 def _no_weight_reason(node: ir.Node) -> str:

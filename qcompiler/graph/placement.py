@@ -67,7 +67,7 @@ def place(
     support = {node: target.support(node) for node in graph}
     chosen = set(anchors)
     followers = {node for node in candidates if support[node].follows and _is_float(node)}
-    while dropped := {node for node in followers if not _holds(node, support, chosen | followers)}:
+    while dropped := {node for node in followers if not _holds(node, support, chosen, followers)}:
         followers -= dropped
     chosen |= followers
     placement = Placement(integer=[node for node in graph if node in chosen])
@@ -78,6 +78,14 @@ def place(
 
 def _is_float(node: ir.Node) -> bool:
     return bool(node.outputs) and node.outputs[0].dtype in FLOAT_TYPES
+
+
+def _has_codes(
+    value: ir.Value, support: dict[ir.Node, Support], anchors: set[ir.Node], integer: set[ir.Node]
+) -> bool:
+    """Whether a value is quantized anyway: an anchor reads its codes, or an integer node makes them."""
+    read = any(use.node in anchors and use.idx == 0 for use in value.uses())
+    return read or _makes_codes(value, support, integer)
 
 
 def _makes_codes(value: ir.Value, support: dict[ir.Node, Support], integer: set[ir.Node]) -> bool:
@@ -91,10 +99,12 @@ def _makes_codes(value: ir.Value, support: dict[ir.Node, Support], integer: set[
     return producer in integer and support[producer].output == "required"
 
 
-def _holds(node: ir.Node, support: dict[ir.Node, Support], integer: set[ir.Node]) -> bool:
-    inputs = data_inputs(node, support[node])
+def _holds(
+    node: ir.Node, support: dict[ir.Node, Support], anchors: set[ir.Node], followers: set[ir.Node]
+) -> bool:
+    inputs, integer = data_inputs(node, support[node]), anchors | followers
     read = any(use.node in integer for use in settled(node.outputs[0]).uses())
-    quantized = [_makes_codes(value, support, integer) for value in inputs if not is_constant(value)]
+    quantized = [_has_codes(value, support, anchors, integer) for value in inputs if not is_constant(value)]
     return read and bool(quantized) and all(quantized)
 
 

@@ -70,6 +70,9 @@ class Pass(abc.ABC):
     quantizes: ClassVar[bool] = True
     """False for transforms that leave the model in float."""
 
+    needs_data: ClassVar[bool] = False
+    """Whether it asks for statistics, so that missing data is found before anything runs."""
+
     def statistics(self, context: PassContext) -> Sequence[Request]:
         """Return the statistics needed of ``context.model``; empty when no data is needed."""
         del context

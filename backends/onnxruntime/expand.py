@@ -1,0 +1,81 @@
+"""Weights that no integer kernel reads: stored in int8, expanded once when the session is made.
+
+ONNX Runtime never folds DequantizeLinear, so one that does not fuse is paid at every run.  It does fold Cast and
+Mul, so ``Mul(Cast(codes), scale)`` costs nothing at run time: the file keeps the small weight and the session holds
+the float one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.graph.qdq import ORIGIN, add_initializer
+from qcompiler.graph.weighted import array_of, is_constant
+from qcompiler.numerics.affine import along_axis
+
+
+def weight_dequantizers(graph: ir.Graph) -> list[ir.Node]:
+    """DequantizeLinear nodes of constant codes, subgraphs included."""
+    return [
+        node
+        for node in graph.all_nodes()
+        if node.op_type == "DequantizeLinear" and is_constant(node.inputs[0])
+    ]
+
+
+def expand_at_load(graph: ir.Graph, dequantizers: Iterable[ir.Node]) -> list[str]:
+    """Replace each DequantizeLinear of a constant by Cast and Mul; return the names of the nodes replaced."""
+    return [_expand(node) for node in dequantizers]
+
+
+def _expand(node: ir.Node) -> str:
+    owner = node.graph
+    codes, scale = node.inputs[0], node.inputs[1]
+    if not isinstance(owner, ir.Graph) or codes is None or scale is None:
+        raise AssertionError(f"{node.name} is not a DequantizeLinear of a graph")
+    holder = scale.graph if isinstance(scale.graph, ir.Graph) else owner
+    output = node.outputs[0]
+    cast = ir.node("Cast", [_centred(node, holder)], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_Cast")
+    cast.outputs[0].name = f"{output.name}_cast"
+    factor = _aligned_scale(node, scale, len(array_of(codes).shape), holder)
+    mul = ir.node("Mul", [cast.outputs[0], factor], name=str(node.name))
+    mul.metadata_props.update(node.metadata_props)
+    mul.outputs[0].shape, mul.outputs[0].type = output.shape, output.type
+    owner.insert_before(node, [cast, mul])
+    output.replace_all_uses_with(mul.outputs[0], replace_graph_outputs=True)
+    owner.remove(node, safe=True)
+    mul.outputs[0].name = output.name
+    return str(node.metadata_props.get(ORIGIN, node.name))
+
+
+def _centred(node: ir.Node, holder: ir.Graph) -> ir.Value:
+    """The codes with their zero point taken off, which needs a wider type unless it is zero."""
+    codes = node.inputs[0]
+    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
+    if codes is None:
+        raise AssertionError(f"{node.name} has no codes")
+    if zero_point is None or not np.any(array_of(zero_point)):
+        return codes
+    array = array_of(codes)
+    offset = (
+        along_axis(array_of(zero_point), _axis(node), array.ndim)
+        if array_of(zero_point).ndim
+        else array_of(zero_point)
+    )
+    return add_initializer(holder, f"{codes.name}_centred", array.astype(np.int16) - offset.astype(np.int16))
+
+
+def _aligned_scale(node: ir.Node, scale: ir.Value, rank: int, holder: ir.Graph) -> ir.Value:
+    """The scale shaped so that it broadcasts along the quantized axis."""
+    array = array_of(scale)
+    if array.ndim == 0:
+        return scale
+    return add_initializer(holder, f"{scale.name}_aligned", along_axis(array, _axis(node), rank))
+
+
+def _axis(node: ir.Node) -> int:
+    attribute = node.attributes.get("axis")
+    return 1 if attribute is None else int(attribute.as_int())

@@ -1,0 +1,124 @@
+"""Reading back from ONNX Runtime what it made of a model: the optimized graph, not the documentation."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler.backends.base import NodeKernel, NodeKey
+from qcompiler.backends.onnxruntime.session import open_file, session_options
+from qcompiler.graph.qdq import ORIGIN
+
+INTEGER_KERNELS = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "GatherBlockQuantized",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QAttention",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearConv",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMatMul",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QLinearWhere",
+    }
+)
+_LAYOUT_SUFFIX = re.compile(r"_token_\d+$")
+"""What the runtime's layout transformer appends to the names of nodes that it makes anew."""
+
+_CODE_TYPES = frozenset({ir.DataType.INT8, ir.DataType.UINT8})
+
+
+@dataclass(frozen=True)
+class OptimizedGraph:
+    """The graph a session really runs."""
+
+    model: ir.Model
+
+    def unfused_dequantizers(self) -> set[str]:
+        """Names of DequantizeLinear nodes of constants that are still there: each is paid at every run."""
+        return {
+            str(node.inputs[0].name)
+            for node in self.model.graph.all_nodes()
+            if node.op_type == "DequantizeLinear"
+            and node.inputs[0] is not None
+            and node.inputs[0].is_initializer()
+        }
+
+    def find(self, name: str, outputs: Sequence[str]) -> ir.Node | None:
+        """The node that carries ``name``, alone or merged with others (``a+b``), or makes one of ``outputs``."""
+        made = set(outputs) | {f"{output}_quantized" for output in outputs}
+        by_output = None
+        for node in self.model.graph.all_nodes():
+            if name in _LAYOUT_SUFFIX.sub("", str(node.name)).split("+"):
+                return node
+            if by_output is None and any(output.name in made for output in node.outputs):
+                by_output = node
+        return by_output
+
+
+def optimized_graph(path: Path) -> OptimizedGraph:
+    """Open the model as deployed and read the graph that the runtime made of it."""
+    with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
+        target = Path(folder) / "optimized.onnx"
+        options = session_options(threads=1)
+        options.optimized_model_filepath = str(target)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "optimized.data"
+        )
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+        )
+        open_file(path, options)
+        model = ir.load(target)
+        for value in model.graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = None  # the folder goes; only names and types are read
+        return OptimizedGraph(model)
+
+
+def read_kernels(path: Path, nodes: Iterable[NodeKey]) -> list[NodeKernel]:
+    """Which kernel runs each node.
+
+    Args:
+        path: the compiled model.
+        nodes: the nodes of the user's file to look up.
+    """
+    graph = optimized_graph(path)
+    return [_kernel(graph, node) for node in nodes]
+
+
+def _kernel(graph: OptimizedGraph, node: NodeKey) -> NodeKernel:
+    found = graph.find(node.name, node.outputs)
+    if found is None:
+        return NodeKernel(node.name, "", integer=False, note=f"{node.op_type} was fused into a neighbour")
+    integer = found.op_type in INTEGER_KERNELS or _moves_codes(found)
+    return NodeKernel(node.name, found.op_type, integer)
+
+
+def _moves_codes(node: ir.Node) -> bool:
+    """Whether a node that computes nothing (Reshape, MaxPool, Gather) works on 8-bit codes."""
+    first = node.inputs[0] if node.inputs else None
+    return (
+        first is not None and first.dtype in _CODE_TYPES and node.op_type not in ("DequantizeLinear", "Cast")
+    )
+
+
+def origin(node: ir.Node) -> str:
+    """Name of the node of the user's file that ``node`` stands for."""
+    return str(node.metadata_props.get(ORIGIN) or node.name)

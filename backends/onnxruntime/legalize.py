@@ -1,0 +1,73 @@
+"""Lowering the dialect to what ONNX Runtime's CPU provider runs natively."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+
+from qcompiler.backends.base import LegalizeReport, Lowering
+from qcompiler.backends.onnxruntime.expand import expand_at_load, weight_dequantizers
+from qcompiler.backends.onnxruntime.fusions import fuse_all
+from qcompiler.backends.onnxruntime.guard import guard_float_nodes
+from qcompiler.backends.onnxruntime.kernels import optimized_graph
+from qcompiler.backends.onnxruntime.lower_dynamic import lower_dynamic_matmul
+from qcompiler.backends.onnxruntime.lower_gather import lower_embedding
+from qcompiler.backends.onnxruntime.normalize import (
+    sink_transposes,
+    spell_out_gemm_zero_points,
+    split_dynamic_gemms,
+)
+
+_INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
+"""Ops whose QDQ form the runtime fuses; a weight in front of anything else is expanded at load."""
+
+
+def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
+    """Rewrite ``model`` in place; the order matters: weights first, then what surrounds them."""
+    sink_transposes(model)
+    split_dynamic_gemms(model)
+    spell_out_gemm_zero_points(model)
+    lowered = [Lowering(name, "DynamicQuantizeMatMul") for name in lower_dynamic_matmul(model)]
+    lowered += [Lowering(name, "Gather of int8 rows") for name in lower_embedding(model)]
+    fusions = fuse_all(model) if fuse else {}
+    reason = "no integer kernel: expanded when the session is made"
+    stranded = [node for node in weight_dequantizers(model.graph) if not _has_integer_reader(node)]
+    lowered += [Lowering(name, "", reason) for name in expand_at_load(model.graph, stranded)]
+    guard_float_nodes(model)
+    _clean(model)
+    return LegalizeReport(tuple(lowered), fusions)
+
+
+def mend(model: ir.Model, path: Path) -> list[str]:
+    """Expand the weights whose DequantizeLinear the runtime left in the graph of ``path``; return their names.
+
+    ``path`` holds ``model``; it must be written again where anything is returned.
+    """
+    unfused = optimized_graph(path).unfused_dequantizers()
+    stranded = [
+        node
+        for node in weight_dequantizers(model.graph)
+        if node.inputs[0] is not None and node.inputs[0].name in unfused
+    ]
+    mended = expand_at_load(model.graph, stranded)
+    if mended:
+        _clean(model)
+    return mended
+
+
+def _has_integer_reader(node: ir.Node) -> bool:
+    readers = [use.node for use in node.outputs[0].uses()]
+    return any(reader.op_type in _INTEGER_READERS and _reads_codes(reader) for reader in readers)
+
+
+def _reads_codes(node: ir.Node) -> bool:
+    """Whether a node's first input, too, comes out of a DequantizeLinear."""
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def _clean(model: ir.Model) -> None:
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedOpsetsPass()(model)

@@ -1,0 +1,74 @@
+"""One attempt: run the passes, lower the result, write it, and read back what the runtime makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler.backends.base import LegalizeReport, NodeKernel, NodeKey, Target
+from qcompiler.errors import ModelError
+from qcompiler.package.write import write_model
+from qcompiler.pipeline.base import PassReport
+from qcompiler.pipeline.run import Pipeline
+
+MENDING_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Build:
+    """A written model that is still to be verified.
+
+    Attributes:
+        dialect: the model between passes and target: what it means.
+        deployed: the model as lowered: what runs.
+        mended: weights whose DequantizeLinear the runtime did not fuse; they are expanded at load instead.
+    """
+
+    path: Path
+    dialect: ir.Model
+    deployed: ir.Model
+    passes: tuple[PassReport, ...]
+    legalized: LegalizeReport
+    kernels: tuple[NodeKernel, ...]
+    mended: tuple[str, ...]
+    reverted: tuple[str, ...]
+
+
+def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external: bool | None) -> Build:
+    """Compile to ``path`` with ``reverted`` nodes left in float."""
+    target = pipeline.target
+    dialect, passes = pipeline.run(frozenset(reverted))
+    deployed = dialect.clone()
+    legalized = target.legalize(deployed)
+    write_model(deployed, path, external=external)
+    mended = _mend(deployed, path, target, external=external)
+    keys = quantized_keys(pipeline.reference, passes)
+    kernels = tuple(target.kernels(path, keys))
+    return Build(path, dialect, deployed, passes, legalized, kernels, mended, reverted)
+
+
+def quantized_keys(reference: ir.Model, passes: tuple[PassReport, ...]) -> list[NodeKey]:
+    """The nodes of the prepared model that any pass quantized."""
+    names = {
+        decision.node for report in passes for decision in report.nodes if decision.action == "quantized"
+    }
+    return [
+        NodeKey(str(node.name), node.op_type, tuple(str(output.name) for output in node.outputs))
+        for node in reference.graph.all_nodes()
+        if node.name in names
+    ]
+
+
+def _mend(deployed: ir.Model, path: Path, target: Target, *, external: bool | None) -> tuple[str, ...]:
+    mended: list[str] = []
+    for _ in range(MENDING_ROUNDS):
+        found = target.mend(deployed, path)
+        if not found:
+            return tuple(mended)
+        mended += found
+        write_model(deployed, path, external=external)
+    raise ModelError(
+        f"the runtime leaves {mended[-1]!r} unfused however it is written; exclude it with --exclude."
+    )

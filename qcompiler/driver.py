@@ -1,0 +1,104 @@
+"""The driver: load, prepare, calibrate and pass, legalize, verify, package."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from qcompiler.backends.base import Target
+from qcompiler.build import build
+from qcompiler.calibration.collect import Progress
+from qcompiler.load import load_model
+from qcompiler.package.records import make_manifest, write_manifest
+from qcompiler.package.write import publish, staged
+from qcompiler.pipeline.base import Pass
+from qcompiler.pipeline.run import Pipeline, require_data
+from qcompiler.prepare import prepare
+from qcompiler.prepare.select import select_nodes
+from qcompiler.request import CompileOptions, resolve
+from qcompiler.result import CompileResult
+from qcompiler.samples import open_samples
+from qcompiler.verify.checks import check, never_slower
+from qcompiler.warnings import find_warnings, refuse_if_strict
+
+DEFAULT_OPTIONS = CompileOptions()
+
+
+def compile(
+    model: str | Path | onnx.ModelProto | ir.Model,
+    passes: str | Sequence[Pass] | None = None,
+    *,
+    recipe: str | Path | None = None,
+    calibration: object | None = None,
+    target: str | Target | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    output: str | Path | None = None,
+    options: CompileOptions = DEFAULT_OPTIONS,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Compile a float model into a quantized one and prove it.
+
+    Args:
+        model: a file, or a model in memory, which is not changed.
+        passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or pass objects.
+        recipe: a YAML file instead of ``passes``.
+        calibration: a path, ``"random"``, a dict of arrays, an iterable of feeds, or a data set.
+        target: "ort-cpu" unless said otherwise, with options ("ort-cpu:isa=avx2").
+        include: globs of node names that passes may touch; all by default.
+        exclude: globs of node names that stay as they are.
+        output: a folder, or a file ending in ``.onnx``; beside the model by default, and in a temporary
+            folder for a model in memory.
+        options: everything else.
+        progress: called with a label, steps done, and steps in all where known.
+
+    Raises:
+        QCompilerError: see :mod:`qcompiler.errors`; nothing is written then.
+    """
+    request = resolve(passes, recipe, target, include, exclude)
+    path = output_path(model, output)
+    source = load_model(model)
+    require_data(request.passes, calibration)
+    samples = open_samples(source, calibration, options)
+    prepared = prepare(source, opset=options.opset)
+    selected = select_nodes(source, request.include, request.exclude)
+    pipeline = Pipeline(source, request.passes, request.target, selected, samples.calibration, progress)
+    with staged(path.parent) as stage:
+        built = build(pipeline, stage / path.name, (), external=options.external)
+        built, speed = never_slower(built, pipeline, model, samples, options)
+        verification = check(built, pipeline, samples, options)
+        warnings = find_warnings(built, prepared, samples, speed)
+        refuse_if_strict(warnings, options)
+        manifest = make_manifest(model, built, pipeline, request, samples, verification, warnings)
+        write_manifest(manifest, built.path)
+        publish(stage, path.parent)
+    return CompileResult(
+        path=path,
+        model=built.deployed,
+        target=request.target,
+        manifest=manifest,
+        passes=built.passes,
+        legalized=built.legalized,
+        kernels=built.kernels,
+        verification=verification,
+        speed=speed,
+        warnings=warnings,
+    )
+
+
+def output_path(model: str | Path | onnx.ModelProto | ir.Model, output: str | Path | None) -> Path:
+    """Where the compiled model goes: ``model.qc.onnx`` in the folder asked for, or the file asked for."""
+    stem = Path(model).stem if isinstance(model, str | Path) else "model"
+    if output is None:
+        folder = (
+            Path(model).parent
+            if isinstance(model, str | Path)
+            else Path(tempfile.mkdtemp(prefix="qcompiler-"))
+        )
+        return folder / f"{stem}.qc.onnx"
+    chosen = Path(output)
+    return chosen if chosen.suffix == ".onnx" else chosen / f"{stem}.qc.onnx"

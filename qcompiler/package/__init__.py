@@ -1,0 +1,1 @@
+"""Writing the result: the model, its data, its manifest; all or nothing."""

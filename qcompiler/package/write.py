@@ -1,0 +1,85 @@
+"""Writing files so that an interrupted run leaves nothing half-written, and the same model gives the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler.errors import OutputError
+
+EXTERNAL_BYTES = 100 << 20
+"""Above this the weights go to a file of their own, which the runtime maps instead of copying."""
+
+INLINE_BYTES = 1024
+"""Smaller tensors stay in the model file."""
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system as ``folder``, gone afterwards whatever happens.
+
+    Raises:
+        OutputError: ``folder`` cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".qcompiler-", dir=folder))
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror}; choose another place with -o."
+        ) from error
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_model(model: ir.Model, path: Path, *, external: bool | None = None) -> None:
+    """Write ``model`` to ``path`` and, where external, its weights to ``path`` + ".data".
+
+    Args:
+        external: None decides by size.
+
+    Raises:
+        OutputError: the disk is full or the path cannot be written.
+    """
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    use_external = size > EXTERNAL_BYTES if external is None else external
+    try:
+        if use_external:
+            ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=INLINE_BYTES)
+        else:
+            ir.save(model, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def publish(stage: Path, folder: Path) -> None:
+    """Sync every file of ``stage`` and rename it into ``folder``; the model file last.
+
+    Raises:
+        OutputError: a file cannot be moved into place.
+    """
+    files = sorted(stage.iterdir(), key=lambda path: path.suffix == ".onnx")
+    try:
+        for path in files:
+            _sync(path)
+        for path in files:
+            path.replace(folder / path.name)
+        _sync(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""What the user asked for, resolved and checked before anything is read or run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from qcompiler.backends.base import Target
+from qcompiler.data.options import DataOptions
+from qcompiler.errors import OptionError, UnsupportedError
+from qcompiler.pipeline.base import Pass
+from qcompiler.pipeline.parse import Recipe, parse_passes, parse_target, read_recipe, recipe_passes
+
+VerifyLevel = Literal["none", "numerics", "speed"]
+DEFAULT_TARGET = "ort-cpu"
+LOWEST_COSINE = 0.9
+"""Below this cosine between an output and the float model's the result is called wrong, not quantized."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Settings that are not part of the pipeline.
+
+    Attributes:
+        verify: ``numerics`` makes the three comparisons, ``speed`` also times the result against float and
+            puts nodes back to float until it is not slower.
+        verify_data: data to verify on; by default part of the calibration data is held out for it.
+        strict: anything that would be a warning is an error.
+        min_cosine: lowest cosine accepted between an output and the float model's.
+        threads: threads of the sessions that are timed and verified.
+        data: how calibration and verification data are read.
+        opset: lowest opset of the result.
+        external: weights in a file of their own; None: above 100 MB.
+    """
+
+    verify: VerifyLevel = "numerics"
+    verify_data: object | None = None
+    strict: bool = False
+    min_cosine: float = LOWEST_COSINE
+    threads: int = 1
+    data: DataOptions = field(default_factory=DataOptions)
+    opset: int = 21
+    external: bool | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A pipeline for a target, and the nodes it applies to."""
+
+    passes: tuple[Pass, ...]
+    target: Target
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+
+def resolve(
+    passes: str | Sequence[Pass] | None,
+    recipe: str | Path | None,
+    target: str | Target | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+) -> Request:
+    """Make passes and target; what is given beside a recipe wins over or adds to it.
+
+    Raises:
+        OptionError: neither passes nor recipe, both, or anything unknown in them.
+        UnsupportedError: the target cannot be used on this machine.
+    """
+    if (passes is None) == (recipe is None):
+        raise OptionError("give either passes or a recipe; for example --passes int8_dynamic.")
+    written = read_recipe(Path(recipe)) if recipe is not None else Recipe(passes=[])
+    made = recipe_passes(written) if recipe is not None else _made(passes)
+    chosen = target if target is not None else written.target or DEFAULT_TARGET
+    resolved = parse_target(chosen) if isinstance(chosen, str) else chosen
+    reason = resolved.available()
+    if reason is not None:
+        raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
+    return Request(tuple(made), resolved, (*written.include, *include), (*written.exclude, *exclude))
+
+
+def _made(passes: str | Sequence[Pass] | None) -> list[Pass]:
+    made = parse_passes(passes) if isinstance(passes, str) else list(passes or ())
+    if not made:
+        raise OptionError("no pass is given; for example passes='int8_dynamic'.")
+    return made

@@ -1,0 +1,75 @@
+"""What a compile gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qcompiler.backends.base import LegalizeReport, NodeKernel, Session, Target
+from qcompiler.package.manifest import Manifest
+from qcompiler.pipeline.base import PassReport
+
+if TYPE_CHECKING:
+    from qcompiler.verify.speed import SpeedCheck
+    from qcompiler.verify.verify import Verification
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A compiled model and everything found out about it.
+
+    Attributes:
+        path: the compiled model file; its weights may lie in ``path`` + ".data" beside it.
+        model: the deployed graph, as written to ``path``.
+        target: the target it was compiled for.
+        manifest: what decides its bytes, node by node.
+        passes: what each pass did with each node.
+        legalized: how the target lowered it.
+        kernels: which kernel runs each quantized node, read back from the runtime.
+        verification: the three comparisons, None where verification was turned off.
+        speed: measured against the float model, None where not asked for.
+        warnings: what the user should know: reverted nodes, weak data, weights no kernel reads.
+    """
+
+    path: Path
+    model: ir.Model
+    target: Target
+    manifest: Manifest
+    passes: tuple[PassReport, ...]
+    legalized: LegalizeReport
+    kernels: tuple[NodeKernel, ...]
+    verification: Verification | None
+    speed: SpeedCheck | None
+    warnings: tuple[str, ...]
+
+    @property
+    def manifest_path(self) -> Path:
+        return manifest_path(self.path)
+
+    def session(self, *, threads: int = 1) -> Session:
+        """Open the compiled model on its target."""
+        return self.target.session(self.path, threads=threads)
+
+    def save(self, folder: str | Path) -> CompileResult:
+        """Copy the compiled files into ``folder`` and return the result that points there."""
+        destination = Path(folder)
+        destination.mkdir(parents=True, exist_ok=True)
+        for path in result_files(self.path):
+            shutil.copy2(path, destination / path.name)
+        return dataclasses.replace(self, path=destination / self.path.name)
+
+
+def manifest_path(model: Path) -> Path:
+    """``model.qc.onnx`` -> ``model.qc.manifest.json``."""
+    return model.with_suffix(".manifest.json")
+
+
+def result_files(model: Path) -> list[Path]:
+    """The files of a compiled model that exist: graph, weights, manifest."""
+    candidates = [model, model.with_name(f"{model.name}.data"), manifest_path(model)]
+    return [path for path in candidates if path.exists()]
