@@ -1,0 +1,1 @@
+"""Convolutional classifier of scikit-learn's 8x8 digits."""

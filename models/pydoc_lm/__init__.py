@@ -1,0 +1,1 @@
+"""Byte-level Llama-style language model on the text of ``pydoc_data.topics``."""
