@@ -9,6 +9,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 def remove_unused(model: ir.Model) -> int:
     """Remove unused nodes, initializers and opset imports in place; return how many nodes."""
     before = sum(1 for _ in model.graph.all_nodes())
+    _detach_dead_readers(model)
     RemoveUnusedNodesPass()(model)
     RemoveUnusedOpsetsPass()(model)
     for graph in model.graph.subgraphs():
@@ -16,3 +17,14 @@ def remove_unused(model: ir.Model) -> int:
             if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                 del graph.initializers[name]
     return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _detach_dead_readers(model: ir.Model) -> None:
+    """Make uses count only nodes of the model: the inside of a branch that was removed still holds its inputs."""
+    living = set(model.graph.all_nodes())
+    values = [value for graph in model.graphs() for value in (*graph.inputs, *graph.initializers.values())]
+    values += [value for node in living for value in node.outputs]
+    for value in values:
+        for use in list(value.uses()):
+            if use.node not in living:
+                use.node.replace_input_with(use.idx, None)

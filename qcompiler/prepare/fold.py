@@ -65,7 +65,7 @@ def _refusal(node: ir.Node) -> str | None:
         readers = {use.node for use in value.uses()}
         if size < TIED_WEIGHT or len(readers) == 1:
             growth -= size / max(len(readers), 1)
-        elif not all(_is_constant(reader) for reader in readers):
+        elif not all(is_constant(reader) for reader in readers):
             if made >= TIED_WEIGHT:
                 return f"it would copy {value.name!r}, which other nodes read as it is"
         elif sum(_elements(reader) or _NO_LIMIT for reader in readers) > size:
@@ -87,8 +87,9 @@ def _elements(node: ir.Node) -> int | None:
     return total
 
 
-def _is_constant(node: ir.Node) -> bool:
-    return all(value is None or value.const_value is not None for value in node.inputs)
+def is_constant(node: ir.Node) -> bool:
+    """Return whether every input is a constant, and there is one."""
+    return bool(node.inputs) and all(value is None or value.const_value is not None for value in node.inputs)
 
 
 def _distinct(values: Iterable[ir.Value | None]) -> list[ir.Value]:

@@ -28,6 +28,21 @@ def name_nodes(model: ir.Model) -> None:
         _make_unique(function.all_nodes(), set())
 
 
+def name_values(model: ir.Model) -> None:
+    """Make names of values unique over all subgraphs; those of the graph's inputs and outputs come first."""
+    taken = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+    public = {*model.graph.inputs, *model.graph.outputs}
+    for graph in model.graphs():
+        values = [*graph.inputs, *graph.initializers.values()]
+        values += [value for node in graph for value in node.outputs]
+        for value in dict.fromkeys(values):
+            if value in public or value.name == "":
+                continue
+            if value.name is None or value.name in taken:
+                value.name = _free(value.name or "value", taken)
+            taken.add(value.name)
+
+
 def names_by_value(model: ir.Model) -> Mapping[str, NodeName]:
     """Return for each value's name the node that makes it, to be remembered over a rewrite."""
     return {

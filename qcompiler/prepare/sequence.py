@@ -9,14 +9,15 @@ from qcompiler.prepare.clean import remove_unused
 from qcompiler.prepare.constants import lift_constants
 from qcompiler.prepare.fold import fold_constants
 from qcompiler.prepare.functions import inline_functions
+from qcompiler.prepare.hoist import hoist_constant_nodes
 from qcompiler.prepare.identity import remove_identities
-from qcompiler.prepare.naming import adopt_names, name_nodes, names_by_value
+from qcompiler.prepare.naming import adopt_names, name_nodes, name_values, names_by_value
 from qcompiler.prepare.opset import raise_opset
 from qcompiler.prepare.report import PrepareReport
 from qcompiler.prepare.shapes import infer_shapes
 from qcompiler.prepare.signature import Signature, drop_initialized_inputs
 
-MOST_ROUNDS = 8
+MOST_ROUNDS = 16
 """Folding opens new folding; a model that still changes after so many rounds is left as it is."""
 
 
@@ -39,6 +40,7 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
     inputs_dropped = drop_initialized_inputs(model)
     signature = Signature.of(model)
     name_nodes(model)
+    name_values(model)
     functions_inlined = inline_functions(model)
     nodes_before = sum(1 for _ in model.graph.all_nodes())
     remove_unused(model)
@@ -52,13 +54,15 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
         names = names_by_value(model)
         round_notes: list[str] = []
         removed = remove_identities(model)
+        moved = hoist_constant_nodes(model)
         folded = fold_constants(model, round_notes) + lift_constants(model) + remove_unused(model)
         merged = fold_batchnorms(model, round_notes)
         adopt_names(model, names)
         identities_removed, nodes_folded = identities_removed + removed, nodes_folded + folded
         batchnorms_folded += merged
-        if not removed + folded + merged:
+        if not removed + moved + folded + merged:
             break
+    name_values(model)
     infer_shapes(model, round_notes)
     signature.restore(model)
     return PrepareReport(
