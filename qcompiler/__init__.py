@@ -1,5 +1,40 @@
-"""qcompiler: the quantization compiler for ONNX."""
+"""qcompiler: the quantization compiler for ONNX.
+
+    import qcompiler
+    result = qcompiler.compile("model.onnx", passes="smoothquant,int8_dynamic", calibration="data.npz")
+    session = onnxruntime.InferenceSession(result.path)
+
+What is exported here is public; everything else may change.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qcompiler.data.options import DataOptions
+    from qcompiler.driver import compile
+    from qcompiler.errors import QCompilerError
+    from qcompiler.request import CompileOptions
+    from qcompiler.result import CompileResult
+
 __version__ = "0.1.0"
+__all__ = ["CompileOptions", "CompileResult", "DataOptions", "QCompilerError", "__version__", "compile"]
+
+_HOMES = {
+    "CompileOptions": "qcompiler.request",
+    "CompileResult": "qcompiler.result",
+    "DataOptions": "qcompiler.data.options",
+    "QCompilerError": "qcompiler.errors",
+    "compile": "qcompiler.driver",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: the command line starts without the runtime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qcompiler' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -12,6 +12,8 @@ import onnx_ir as ir
 from qcompiler.backends.base import Target
 from qcompiler.build import build
 from qcompiler.calibration.collect import Progress
+from qcompiler.checks import check, never_slower
+from qcompiler.findings import find_warnings, refuse_if_strict
 from qcompiler.load import load_model
 from qcompiler.package.records import make_manifest, write_manifest
 from qcompiler.package.write import publish, staged
@@ -22,8 +24,6 @@ from qcompiler.prepare.select import select_nodes
 from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
 from qcompiler.samples import open_samples
-from qcompiler.verify.checks import check, never_slower
-from qcompiler.warnings import find_warnings, refuse_if_strict
 
 DEFAULT_OPTIONS = CompileOptions()
 
@@ -66,13 +66,15 @@ def compile(
     samples = open_samples(source, calibration, options)
     prepared = prepare(source, opset=options.opset)
     selected = select_nodes(source, request.include, request.exclude)
-    pipeline = Pipeline(source, request.passes, request.target, selected, samples.calibration, progress)
+    pipeline = Pipeline(
+        source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
+    )
     with staged(path.parent) as stage:
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)
         verification = check(built, pipeline, samples, options)
-        warnings = find_warnings(built, prepared, samples, speed)
-        refuse_if_strict(warnings, options)
+        warnings = find_warnings(built, pipeline, prepared, samples)
+        refuse_if_strict(warnings, strict=options.strict)
         manifest = make_manifest(model, built, pipeline, request, samples, verification, warnings)
         write_manifest(manifest, built.path)
         publish(stage, path.parent)

@@ -58,14 +58,20 @@ def mse_range(histogram: Histogram, levels: int, *, symmetric: bool = False) -> 
 def entropy_range(histogram: Histogram, levels: int, *, symmetric: bool = False) -> tuple[float, float]:
     """Range whose ``levels`` steps keep the distribution closest in Kullback-Leibler divergence.
 
-    Both ends shrink together.  What is clipped falls into the outermost bins of the reference distribution,
-    and a step's mass is spread evenly over the bins that were occupied, as in TensorRT's 8-bit calibration.
+    The ends are searched one after the other, or together where the range is symmetric.  What is clipped falls
+    into the outermost bins of the reference distribution, and a step's mass is spread evenly over the bins that
+    were occupied, as in TensorRT's 8-bit calibration.
     """
     low, high = _with_zero(histogram.low, histogram.high, symmetric)
-    candidates = [
-        (low * shrink, high * shrink) for shrink in np.linspace(1.0, LEAST_SHRINK, 2 * SHRINK_STEPS)
-    ]
-    return min(candidates, key=lambda pair: _divergence(histogram, pair[0], pair[1], levels))
+    shrink = np.linspace(1.0, LEAST_SHRINK, 2 * SHRINK_STEPS)
+    if symmetric:
+        return min(
+            zip(low * shrink, high * shrink, strict=True),
+            key=lambda pair: _divergence(histogram, pair[0], pair[1], levels),
+        )
+    high = min(high * shrink, key=lambda end: _divergence(histogram, low, float(end), levels))
+    low = min(low * shrink, key=lambda end: _divergence(histogram, float(end), high, levels))
+    return float(low), float(high)
 
 
 def _with_zero(low: float, high: float, symmetric: bool) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def publish(stage: Path, folder: Path) -> None:
     Raises:
         OutputError: a file cannot be moved into place.
     """
-    files = sorted(stage.iterdir(), key=lambda path: path.suffix == ".onnx")
+    files = sorted(filter(Path.is_file, stage.iterdir()), key=lambda path: path.suffix == ".onnx")
     try:
         for path in files:
             _sync(path)

@@ -1,0 +1,65 @@
+"""What the user should know about a result, in words; with ``--strict`` any of it is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qcompiler.build import Build
+from qcompiler.errors import VerificationError
+from qcompiler.pipeline.run import Pipeline
+from qcompiler.prepare import PrepareReport
+from qcompiler.samples import Samples
+
+SHOWN = 4
+
+
+def find_warnings(
+    built: Build, pipeline: Pipeline, prepared: PrepareReport, samples: Samples
+) -> tuple[str, ...]:
+    """Everything that fell short of what was asked for."""
+    found = [*samples.warnings, *prepared.notes]
+    quantized = sum(report.count("quantized") for report in built.passes)
+    transformed = sum(report.count("transformed") for report in built.passes)
+    if not quantized and any(item.quantizes for item in pipeline.passes):
+        found.append("no node was quantized; the reasons are in the report.")
+    elif not quantized and not transformed:
+        found.append("no pass changed anything; the reasons are in the report.")
+    if built.reverted:
+        found.append(f"put back to float because they made the model slower: {_names(built.reverted)}.")
+    if built.mended:
+        found.append(
+            f"the runtime has no kernel for these weights, they are expanded at load: {_names(built.mended)}."
+        )
+    idle = [kernel.node for kernel in built.kernels if not kernel.integer and kernel.kernel]
+    stored = {lowering.node for lowering in built.legalized.lowered if not lowering.kernel}
+    surprising = [name for name in idle if name not in stored and not _is_storage_only(built, name)]
+    if surprising:
+        found.append(f"quantized, but run by a float kernel: {_names(surprising)}.")
+    return tuple(found)
+
+
+def refuse_if_strict(warnings: tuple[str, ...], *, strict: bool) -> None:
+    """Raise for the first warning where the user asked for strictness.
+
+    Raises:
+        VerificationError: there is a warning.
+    """
+    if strict and warnings:
+        more = f" ({len(warnings) - 1} more)" if len(warnings) > 1 else ""
+        raise VerificationError(f"--strict: {warnings[0]}{more}")
+
+
+def _is_storage_only(built: Build, name: str) -> bool:
+    """Whether a pass said that it only stores the weight of a node in int8."""
+    return any(
+        "stored in int8" in decision.detail
+        for report in built.passes
+        for decision in report.nodes
+        if decision.node == name and decision.action == "quantized"
+    )
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(repr(name) for name in listed[:SHOWN]) + more

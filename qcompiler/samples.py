@@ -1,0 +1,70 @@
+"""The data of a compile: what statistics are taken from, and what the result is verified on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from qcompiler.data import FeedSource, hold_out, input_specs, open_data
+from qcompiler.request import CompileOptions
+
+RANDOM = "random"
+RANDOM_SAMPLES = 8
+"""Random feeds that a result is verified on where no data is given."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Calibration and verification data.
+
+    Attributes:
+        calibration: None where none was given.
+        held_out: what the result is verified on; never seen in calibration unless a warning says so.
+        held_out_note: where it came from, in words.
+        warnings: what is weak about the data.
+    """
+
+    calibration: FeedSource | None
+    held_out: FeedSource
+    held_out_note: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def batches(self) -> int | None:
+        """Number of calibration feeds, where the source knows it without reading."""
+        try:
+            return len(self.calibration)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+
+
+def open_samples(model: ir.Model, calibration: object | None, options: CompileOptions) -> Samples:
+    """Open the data given and set apart what the result is verified on.
+
+    Raises:
+        CalibrationError: the data cannot be read or does not fit the model.
+    """
+    specs = input_specs(model)
+    given = None if calibration is None else open_data(calibration, specs, options.data)
+    weak = (
+        _is_random(calibration)
+        and "calibrated on random numbers: ranges and accuracy figures are worth little."
+    )
+    warnings = (weak,) if weak else ()
+    if options.verify_data is not None:
+        verifying = open_data(options.verify_data, specs, options.data)
+        return Samples(given, verifying, verifying.description, warnings)
+    if given is not None:
+        kept, held = hold_out(given)
+        if held.overlaps:
+            warnings += ("too few samples to hold any out: verified on the calibration data itself.",)
+        return Samples(kept, held.source, held.note, warnings)
+    limit = min(options.data.limit or RANDOM_SAMPLES, RANDOM_SAMPLES)
+    invented = open_data(RANDOM, specs, dataclasses.replace(options.data, limit=limit))
+    return Samples(None, invented, "random numbers, for want of data")
+
+
+def _is_random(calibration: object | None) -> bool:
+    return isinstance(calibration, str) and calibration == RANDOM

@@ -1,0 +1,143 @@
+"""Statistics inside the calibration graph against the same ones in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx_ir.passes.common import ShapeInferencePass
+
+from qcompiler.calibration.collect import collect
+from qcompiler.calibration.requests import (
+    Calibrator,
+    ChannelAbsMax,
+    ChannelMean,
+    ChannelRange,
+    Range,
+    Request,
+    Rows,
+)
+from qcompiler.errors import CalibrationError
+
+MODEL = """
+<ir_version: 10, opset_import: ["" : 21]>
+tiny (float[N, T, 4] x) => (float[N, T, 4] y)
+{
+    doubled = Add(x, x)
+    y = Relu(doubled)
+}
+"""
+Feeds = list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
+
+
+@pytest.fixture
+def model() -> ir.Model:
+    model = ir.from_onnx_text(MODEL)
+    ShapeInferencePass()(model)
+    return model
+
+
+@pytest.fixture
+def feeds() -> Feeds:
+    """Batches of different sizes and lengths."""
+    generator = np.random.default_rng(0)
+    shapes = [(2, 3, 4), (1, 7, 4), (5, 1, 4), (3, 9, 4)]
+    return [{"x": generator.normal(0.5, 2, shape).astype(np.float32)} for shape in shapes]
+
+
+def everything(feeds: Feeds) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.concatenate([2 * feed["x"].reshape(-1, 4) for feed in feeds])
+
+
+def test_range_and_channel_statistics_equal_numpy(model: ir.Model, feeds: Feeds) -> None:
+    rows = everything(feeds)
+    requests: list[Request] = [
+        Range("doubled"),
+        ChannelRange("doubled"),
+        ChannelAbsMax("doubled"),
+        ChannelMean("doubled"),
+    ]
+    found = collect(model, requests, feeds)
+    assert found.range(Range("doubled")) == (rows.min(), rows.max())
+    low, high = found.channel_range(ChannelRange("doubled"))
+    np.testing.assert_array_equal(low, rows.min(axis=0))
+    np.testing.assert_array_equal(high, rows.max(axis=0))
+    np.testing.assert_array_equal(found.array(ChannelAbsMax("doubled")), np.abs(rows).max(axis=0))
+    # float32 sums inside the graph, in another order.
+    np.testing.assert_allclose(found.array(ChannelMean("doubled")), rows.mean(axis=0), rtol=1e-5)
+
+
+def test_moving_average_is_the_mean_of_the_batches_extremes(model: ir.Model, feeds: Feeds) -> None:
+    request = Range("doubled", Calibrator.MOVING_AVERAGE)
+    low, high = collect(model, [request], feeds).range(request)
+    assert low == pytest.approx(np.mean([2 * feed["x"].min() for feed in feeds]))
+    assert high == pytest.approx(np.mean([2 * feed["x"].max() for feed in feeds]))
+
+
+@pytest.mark.parametrize("calibrator", [Calibrator.PERCENTILE, Calibrator.ENTROPY, Calibrator.MSE])
+def test_histogram_calibrators_do_not_depend_on_the_batches(model: ir.Model, calibrator: Calibrator) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (64, 5, 4)).astype(np.float32)
+    request = Range("doubled", calibrator)
+    whole = collect(model, [request], [{"x": x}]).range(request)
+    parts = collect(model, [request], [{"x": x[i : i + 7]} for i in range(0, 64, 7)]).range(request)
+    assert whole == parts
+
+
+def test_row_sample_holds_rows_of_the_data_and_no_more_than_asked(model: ir.Model, feeds: Feeds) -> None:
+    request = Rows("doubled", 6)
+    sample = collect(model, [request], feeds, batches=len(feeds)).array(request)
+    assert sample.shape == (6, 4)
+    seen = {row.tobytes() for row in everything(feeds)}
+    assert all(row.astype(np.float32).tobytes() in seen for row in sample)
+
+
+def test_a_mask_of_minus_infinity_like_values_keeps_its_extremes(model: ir.Model) -> None:
+    x = np.zeros((1, 2, 4), np.float32)
+    x[0, 0, 0] = -1.7e38
+    request = Range("doubled", Calibrator.ENTROPY)
+    low, high = collect(model, [request], [{"x": x}]).range(request)
+    assert low == pytest.approx(-3.4e38)
+    assert high == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_name_the_node_and_the_feed(model: ir.Model, feeds: Feeds, bad: float) -> None:
+    feeds[2]["x"][4, 0, 1] = bad
+    with pytest.raises(CalibrationError, match=r"Add.*feed 2"):
+        collect(model, [Range("y"), Range("doubled")], feeds)
+
+
+def test_the_model_is_not_changed(model: ir.Model, feeds: Feeds) -> None:
+    before = ir.to_onnx_text(model)
+    collect(model, [Range("doubled", Calibrator.MSE), Rows("y")], feeds)
+    assert ir.to_onnx_text(model) == before
+
+
+def test_no_feed_and_unknown_values_are_errors(model: ir.Model, feeds: Feeds) -> None:
+    with pytest.raises(CalibrationError, match="no sample"):
+        collect(model, [Range("y")], [])
+    with pytest.raises(CalibrationError, match="'nowhere'"):
+        collect(model, [Range("nowhere")], feeds)
+
+
+class Counting:
+    """Feeds that know how many of them are alive."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.passes = count, 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]:
+        self.passes += 1
+        for index in range(self.count):
+            yield {"x": np.full((1, 2, 4), index, np.float32)}
+
+
+@pytest.mark.parametrize(("calibrator", "passes"), [(Calibrator.MINMAX, 1), (Calibrator.MSE, 2)])
+def test_data_is_streamed_once_and_once_more_for_histograms(
+    model: ir.Model, calibrator: Calibrator, passes: int
+) -> None:
+    feeds = Counting(5)
+    collect(model, [Range("doubled", calibrator), Range("y", calibrator)], feeds)
+    assert feeds.passes == passes
