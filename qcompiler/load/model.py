@@ -13,6 +13,7 @@ from qcompiler.load.memory import clone_model
 from qcompiler.load.names import check_names
 from qcompiler.load.operators import check_operators
 from qcompiler.load.order import sort_nodes
+from qcompiler.load.printable import check_printable
 from qcompiler.load.read import read_proto
 from qcompiler.load.sparse import densify_initializers
 from qcompiler.load.tensors import check_tensors
@@ -52,7 +53,8 @@ def _guarded(where: str, source: onnx.ModelProto | ir.Model, folder: Path | None
     except QCompilerError:
         raise
     except Exception as error:
-        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0][:200]
+        first_line = (str(error.__cause__ or error).splitlines() or [""])[0]
+        reason = first_line[:200] if first_line.isprintable() and first_line else type(error).__name__
         raise ModelError(f"{where}: the model is malformed ({reason}); export it again") from error
     return model
 
@@ -60,6 +62,7 @@ def _guarded(where: str, source: onnx.ModelProto | ir.Model, folder: Path | None
 def _convert(where: str, proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
     imports = {entry.domain: entry.version for entry in proto.opset_import}
     check_versions(where, proto.ir_version, imports.get("", imports.get("ai.onnx")))
+    check_printable(where, proto)
     densify_initializers(where, proto)
     check_tensors(where, proto, folder)
     check_names(where, proto)

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError, suggest
+from qcompiler.load.schema import check_node_schema
 
 
 def check_operators(where: str, model: ir.Model) -> None:
@@ -46,12 +47,13 @@ def _check_node(where: str, node: ir.Node, imports: Mapping[str, int], model: ir
 
 def _check_standard(at: str, node: ir.Node, version: int) -> None:
     try:
-        onnx.defs.get_schema(node.op_type, max_inclusive_version=version, domain=node.domain)
+        schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=version, domain=node.domain)
     except onnx.defs.SchemaError as error:
         raise ModelError(
             f"{at}: does not exist in opset {version}, which the model imports; "
             "raise the opset import or export again"
         ) from error
+    check_node_schema(at, node, schema)
 
 
 def _nearest(node: ir.Node, imports: Mapping[str, int]) -> str:
