@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import statistics
@@ -17,6 +18,9 @@ LINKED_FOLDERS = ("passes", "backends", "models")
 SOURCE_FOLDERS = ("qcompiler", *LINKED_FOLDERS, "benchmarks", "scripts")
 HEAVY_MODULES = ("torch", "tvm", "transformers", "onnxruntime", "sklearn", "scipy", "onnxscript")
 MAX_LINES = 300
+MAX_FUNCTION_LINES = 50
+VAGUE_NAMES = ("utils", "util", "helpers", "common", "misc")
+MAY_PRINT = ("benchmarks", "scripts", "qcompiler/cli", "qcompiler/demo.py", "models")
 MAX_HELP_SECONDS = 0.3
 
 needs_cli = pytest.mark.skipif(
@@ -56,6 +60,33 @@ def test_no_source_file_is_too_long() -> None:
     assert not too_long, f"more than {MAX_LINES} lines usually hold two ideas: {too_long}"
 
 
+def test_no_function_is_too_long() -> None:
+    too_long = {
+        f"{path.relative_to(ROOT)}:{function.lineno} {function.name}": lines
+        for path in source_files()
+        for function in ast.walk(parsed(path))
+        if isinstance(function, ast.FunctionDef) and (lines := code_lines(function)) > MAX_FUNCTION_LINES
+    }
+    assert not too_long, f"more than {MAX_FUNCTION_LINES} lines in the body: {too_long}"
+
+
+def test_files_are_named_after_their_idea() -> None:
+    vague = [str(path.relative_to(ROOT)) for path in source_files() if path.stem in VAGUE_NAMES]
+    assert not vague
+
+
+def test_only_programs_print() -> None:
+    """The library logs; what a user reads is written by the command line, scripts and training recipes."""
+    printing = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in source_files()
+        if not path.relative_to(ROOT).as_posix().startswith(MAY_PRINT)
+        for call in ast.walk(parsed(path))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
+    ]
+    assert not printing
+
+
 def test_package_loads_no_heavy_module() -> None:
     """``import qcompiler`` is what every user pays; it must not load a runtime or a framework."""
     assert loaded_by("import qcompiler") == []
@@ -91,6 +122,18 @@ def test_guide_has_a_row_for_every_pass() -> None:
     rows = {line.split("|")[1].strip(" `") for line in guide.splitlines() if line.startswith("| `")}
     missing = sorted(set(registry.PASSES) - rows)
     assert not missing, f"docs/guide.md has no table row '| `name` | ...' for {missing}"
+
+
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a source file."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Return the lines of a function's body after its docstring; a long signature is not a second idea."""
+    documented = ast.get_docstring(function, clean=False) is not None
+    body = function.body[1:] if documented else function.body
+    return (function.end_lineno or function.lineno) - body[0].lineno + 1 if body else 0
 
 
 def loaded_by(script: str) -> list[str]:
