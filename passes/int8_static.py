@@ -34,6 +34,8 @@ from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
 INT32_LIMIT = 2**31 - 1
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Ops whose absence from the report a user would wonder about."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _explain(context: PassContext, plan: Placement) -> Iterator[NodeDecision]:
         if node in integer:
             weight = f" x int{context.target.weight.bits} weight" if view else ""
             yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
-        elif view is not None or support.static:
+        elif view is not None or support.static or node.op_type in PRODUCTS:
             reason = _reason(
                 node, node in main_graph, name in context.selected, support.static, support.reason
             )

@@ -88,7 +88,13 @@ def open_model(model: ir.Model, options: onnxruntime.SessionOptions) -> OrtSessi
 
 def _is_large(value: ir.Value) -> bool:
     tensor = value.const_value
-    return tensor is not None and tensor.nbytes > INLINE_BYTES and tensor.dtype.numpy() in _ONNXRUNTIME_NUMPY
+    used = value.uses() or value.is_graph_output()  # the runtime drops unused ones before it looks for them
+    return (
+        bool(used)
+        and tensor is not None
+        and tensor.nbytes > INLINE_BYTES
+        and tensor.dtype.numpy() in _ONNXRUNTIME_NUMPY
+    )
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol:
