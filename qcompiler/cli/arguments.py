@@ -1,0 +1,34 @@
+"""``qcompile MODEL --passes ...`` stands for ``qcompile compile MODEL --passes ...``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+
+from qcompiler.errors import OptionError
+
+COMPILE = "compile"
+_OF_THE_PROGRAM = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+
+
+def with_command(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:
+    """Return ``arguments`` with the command they leave out.
+
+    Raises:
+        OptionError: the first word is no file, but nearly the name of a command.
+    """
+    if not arguments:
+        return ["--help"]
+    first = arguments[0]
+    if first in commands or first in _OF_THE_PROGRAM:
+        return list(arguments)
+    if not first.startswith("-") and not _looks_like_a_path(first):
+        near = difflib.get_close_matches(first, commands, n=1)
+        if near:
+            raise OptionError(f"there is no command or file {first!r}. Did you mean {near[0]!r}?")
+    return [COMPILE, *arguments]
+
+
+def _looks_like_a_path(word: str) -> bool:
+    return os.path.exists(word) or "." in word or os.sep in word

@@ -1,0 +1,60 @@
+"""``qcompile compile MODEL --passes ...``"""
+
+from __future__ import annotations
+
+from qcompiler.cli import options as cli
+from qcompiler.cli.command import command
+from qcompiler.cli.data import Reading
+from qcompiler.cli.logs import is_quiet
+
+
+@command
+def compile_command(
+    model: cli.Model,
+    *,
+    passes: cli.Passes = None,
+    recipe: cli.Recipe = None,
+    target: cli.Target = None,
+    include: cli.Include = None,
+    exclude: cli.Exclude = None,
+    opset: cli.Opset = 21,
+    calib: cli.Calib = None,
+    reading: Reading,
+    checks: cli.Checks,
+    output: cli.Output = None,
+    external_data: cli.ExternalData = None,
+    json: cli.Json = False,
+) -> None:
+    """Compile a model: quantize it, lower it to the target, verify it.
+
+    Example: qcompile model.onnx --passes smoothquant,int8_static --calib data.npz -o out/
+    """
+    from qcompiler.cli.progress import progress_display
+    from qcompiler.driver import compile as compile_model
+    from qcompiler.report.show import show_result
+    from qcompiler.request import CompileOptions
+
+    options = CompileOptions(
+        verify=checks.verify,
+        verify_data=checks.verify_data,
+        strict=checks.strict,
+        min_cosine=checks.min_cosine,
+        threads=checks.threads,
+        data=reading.options(),
+        opset=opset,
+        external=external_data,
+    )
+    with progress_display() as progress:
+        result = compile_model(
+            model,
+            passes,
+            recipe=recipe,
+            calibration=calib,
+            target=target,
+            include=include or (),
+            exclude=exclude or (),
+            output=output,
+            options=options,
+            progress=progress,
+        )
+    show_result(result, model, as_json=json, quiet=is_quiet())

@@ -1,0 +1,122 @@
+"""How data is read, from the command line: one option per field of :class:`qcompiler.data.options.DataOptions`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qcompiler.cli.options import DATA
+from qcompiler.errors import OptionError
+
+if TYPE_CHECKING:
+    from qcompiler.data.options import DataOptions
+
+_option = functools.partial(typer.Option, rich_help_panel=DATA)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The options that say how calibration and verification data are read."""
+
+    calib_batch: Annotated[int, _option(help="Samples per run of the model.")] = 1
+    calib_samples: Annotated[int | None, _option(help="Use at most this many samples. Default: all.")] = None
+    calib_column: Annotated[
+        list[str] | None,
+        _option(
+            help="Name in the data of a model input, where they differ. Repeatable.", metavar="INPUT=NAME"
+        ),
+    ] = None
+    image_size: Annotated[
+        str | None,
+        _option(help="Pixels: 224, or height x width: 480x640. Default: the model's.", metavar="SIZE"),
+    ] = None
+    image_scale: Annotated[
+        float, _option(help="Factor on pixels 0..255, before the mean.", show_default="1/255")
+    ] = 1 / 255
+    image_mean: Annotated[
+        str,
+        _option(
+            help="Subtracted after scaling; one number or one per channel: 0.485,0.456,0.406.",
+            metavar="NUMBERS",
+        ),
+    ] = "0"
+    image_std: Annotated[str, _option(help="Divides after the mean.", metavar="NUMBERS")] = "1"
+    image_layout: Annotated[
+        Literal["NCHW", "NHWC"] | None, _option(help="Default: deduced from the model's input.")
+    ] = None
+    image_resize: Annotated[
+        float,
+        _option(
+            help="Resize to this many times the size, then crop at the centre; 1.143 is ImageNet's 256 to 224."
+        ),
+    ] = 1.0
+    image_order: Annotated[Literal["RGB", "BGR"], _option(help="Order of the colour channels.")] = "RGB"
+    tokenizer: Annotated[
+        Path | None, _option(help="tokenizer.json, or a folder with a tokenizer, for text.")
+    ] = None
+    sequence_length: Annotated[
+        int | None, _option(help="Tokens per window. Default: the model's, or 128.")
+    ] = None
+    text_column: Annotated[str, _option(help="Name of the text in .jsonl lines.")] = "text"
+    seed: Annotated[int, _option(help="Seed of random data.")] = 0
+
+    def options(self) -> DataOptions:
+        """Check and convert.
+
+        Raises:
+            OptionError: an impossible value.
+        """
+        from qcompiler.data.options import DataOptions
+
+        return DataOptions(
+            batch=self.calib_batch,
+            limit=self.calib_samples,
+            columns=parse_columns(self.calib_column),
+            image_size=parse_size(self.image_size),
+            image_scale=self.image_scale,
+            image_mean=parse_numbers(self.image_mean, "--image-mean"),
+            image_std=parse_numbers(self.image_std, "--image-std"),
+            image_layout=self.image_layout,
+            image_resize=self.image_resize,
+            image_order=self.image_order,
+            tokenizer=self.tokenizer,
+            length=self.sequence_length,
+            text_column=self.text_column,
+            seed=self.seed,
+        )
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``224`` or ``480x640`` as (height, width)."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise OptionError(f"--image-size is {text!r}, expected pixels: 224, or height x width: 480x640.")
+    return int(parts[0]), int(parts[-1])
+
+
+def parse_numbers(text: str, flag: str) -> tuple[float, ...]:
+    """``0.485,0.456,0.406`` as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"{flag} is {text!r}, expected 1 or 3 numbers with commas: 0.5,0.5,0.5.") from error
+
+
+def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
+    """``INPUT=NAME`` words as a mapping."""
+    columns: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, column = pair.partition("=")
+        if not (name and equals and column):
+            raise OptionError(f"--calib-column is {pair!r}, expected INPUT=NAME.")
+        if name in columns:
+            raise OptionError(f"--calib-column names the input {name!r} twice.")
+        columns[name] = column
+    return columns

@@ -1,0 +1,123 @@
+"""The options of the commands, by what they are about; defaults stand at the commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DATA, PIPELINE, VERIFICATION, OUTPUT = "Calibration data", "Pipeline", "Verification", "Output"
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file.", show_default=False)]
+
+Passes = Annotated[
+    str | None,
+    typer.Option(
+        help="Passes in order, with options: smoothquant:alpha=0.6,int8_static. `qcompile passes` lists them.",
+        rich_help_panel=PIPELINE,
+        metavar="NAME[:OPTION=VALUE],...",
+    ),
+]
+Recipe = Annotated[
+    Path | None,
+    typer.Option(help="YAML file with passes, target, include, exclude.", rich_help_panel=PIPELINE),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the model will run, with options: ort-cpu:isa=avx2. `qcompile targets` lists them. "
+        "Default: ort-cpu.",
+        rich_help_panel=PIPELINE,
+        metavar="NAME[:OPTION=VALUE]",
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only nodes whose name matches this glob; op:Conv by operator. Repeatable.",
+        rich_help_panel=PIPELINE,
+        metavar="GLOB",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave nodes whose name matches this glob as they are. Repeatable.",
+        rich_help_panel=PIPELINE,
+        metavar="GLOB",
+    ),
+]
+Opset = Annotated[
+    int, typer.Option(help="Lowest opset of the result.", min=21, max=25, rich_help_panel=PIPELINE)
+]
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A folder, or a file ending in .onnx. Default: MODEL.qc.onnx beside the model.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ExternalData = Annotated[
+    bool | None,
+    typer.Option(
+        "--external-data/--inline-data",
+        help="Weights in a .data file of their own, or inside. Default: outside above 100 MB.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout instead of text.", rich_help_panel=OUTPUT)
+]
+Calib = Annotated[
+    str | None,
+    typer.Option(
+        help="Calibration data: .npz, .npy, .safetensors, .jsonl, a text file, a folder of .npz or of pictures, "
+        "or the word random.",
+        metavar="PATH",
+        rich_help_panel=DATA,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(help="Threads of the sessions that are timed.", min=1, rich_help_panel=VERIFICATION),
+]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The options that say how a result is proved."""
+
+    verify: Annotated[
+        Literal["none", "numerics", "speed"],
+        typer.Option(
+            help="numerics: compare with the float model; speed: also time both, and put nodes back to float "
+            "until the result is not slower.",
+            rich_help_panel=VERIFICATION,
+        ),
+    ] = "speed"
+    verify_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data to verify on. Default: a part of --calib that calibration does not see.",
+            rich_help_panel=VERIFICATION,
+        ),
+    ] = None
+    min_cosine: Annotated[
+        float,
+        typer.Option(
+            help="Lowest cosine accepted between an output and the float model's.",
+            min=-1.0,
+            max=1.0,
+            rich_help_panel=VERIFICATION,
+        ),
+    ] = 0.9
+    threads: Threads = 1
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail where the report would only warn.", rich_help_panel=VERIFICATION),
+    ] = False

@@ -1,0 +1,40 @@
+"""Progress of long steps on stderr: shown on a terminal only, gone when done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from qcompiler.cli.logs import is_quiet
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@contextlib.contextmanager
+def progress_display() -> Iterator[Progress | None]:
+    """Yield a function that shows ``label, steps done, steps in all``; None where nobody would see it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.progress import Progress as Display
+
+    console = Console(stderr=True)
+    if not console.is_terminal or is_quiet():
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    tasks: dict[str, TaskID] = {}
+    with Display(*columns, TimeElapsedColumn(), console=console, transient=True) as display:
+
+        def show(label: str, done: int, total: int | None) -> None:
+            if label not in tasks:
+                tasks[label] = display.add_task(label, total=total)
+            display.update(tasks[label], completed=done, total=total)
+
+        yield show
