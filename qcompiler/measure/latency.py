@@ -63,6 +63,7 @@ def measure_latency(
     min_round_ms: float = 5.0,
     warmup_calls: int = 3,
     max_seconds: float = 20.0,
+    settle_below_seconds: float = SETTLE_BELOW_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, LatencyStats]:
     """Time all runners in interleaved rounds.
@@ -74,6 +75,7 @@ def measure_latency(
         warmup_calls: untimed calls of each runner before the first round, fewer when they are long (at least 1).
         max_seconds: time budget of the whole measurement. Rounds are left out to keep it, down to
             ``MIN_ROUNDS``; the smallest measurement is one call of each runner and ``MIN_ROUNDS`` rounds.
+        settle_below_seconds: runners with shorter calls get the untimed call at each switch.
         clock: seconds, monotonic.
 
     Returns:
@@ -85,7 +87,7 @@ def measure_latency(
     warmup_seconds = max_seconds * WARMUP_SHARE / len(runners)
     seconds = {name: _warm_up(run, warmup_calls, warmup_seconds, clock) for name, run in runners.items()}
     calls = {name: max(1, math.ceil(min_round_ms / 1e3 / cost)) for name, cost in seconds.items()}
-    settle = {name: cost < SETTLE_BELOW_SECONDS for name, cost in seconds.items()}
+    settle = {name: cost < settle_below_seconds for name, cost in seconds.items()}
     measured: dict[str, list[float]] = {name: [] for name in runners}
     for index in range(rounds):
         round_started = clock()
