@@ -20,7 +20,7 @@ HEAVY_MODULES = ("torch", "tvm", "transformers", "onnxruntime", "sklearn", "scip
 MAX_LINES = 300
 MAX_FUNCTION_LINES = 50
 VAGUE_NAMES = ("utils", "util", "helpers", "common", "misc")
-MAY_PRINT = ("benchmarks", "scripts", "qcompiler/cli", "qcompiler/demo.py", "models")
+MAY_PRINT = ("benchmarks", "scripts", "qcompiler/cli", "qcompiler/report", "qcompiler/demo.py", "models")
 MAX_HELP_SECONDS = 0.3
 
 needs_cli = pytest.mark.skipif(
