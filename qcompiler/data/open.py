@@ -125,7 +125,7 @@ def _open_object(source: object, inputs: Sequence[InputSpec], options: DataOptio
                 f"the data is a dict of datasets ({', '.join(map(str, source))}). Give one split."
             )
         return open_dict(source, inputs, options)
-    if hasattr(source, "column_names") and isinstance(source, Iterable):
+    if hasattr(source, "column_names") and (hasattr(source, "__getitem__") or isinstance(source, Iterable)):
         return open_dataset(source, inputs, options)
     if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray):
         return open_iterable(source, inputs, options)

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from qcompiler.data import DataOptions, InputSpec, hold_out, open_data
+from qcompiler.data.feeds import Array
 from qcompiler.errors import CalibrationError
 
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
@@ -124,9 +125,9 @@ def test_extra_arrays_are_listed_and_int_data_is_cast(tmp_path: Path) -> None:
     ],
 )
 def test_data_that_does_not_fit_is_refused(
-    tmp_path: Path, arrays: dict[str, np.ndarray], specs: tuple[InputSpec, ...], message: str
-) -> None:  # type: ignore[type-arg]
-    np.savez(tmp_path / "d.npz", **arrays)
+    tmp_path: Path, arrays: dict[str, Array], specs: tuple[InputSpec, ...], message: str
+) -> None:
+    np.savez(tmp_path / "d.npz", allow_pickle=True, **arrays)
     with pytest.raises(CalibrationError, match=message) as caught:
         open_data(tmp_path / "d.npz", specs, DataOptions())
     assert "\n" not in str(caught.value)
@@ -180,3 +181,21 @@ def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
     tracemalloc.stop()
     # a batch is 0.5 MiB; the reader, the fresh batch and the last one, and the 1 MiB checksum block: of 64 MiB
     assert peak < 8 * 8 * row * 4
+
+
+class Rows:
+    """What a Hugging Face dataset looks like."""
+
+    column_names = ("x", "label")
+
+    def __len__(self) -> int:
+        return len(DATA)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return {"x": DATA[index].tolist(), "label": index}
+
+
+def test_dataset_rows_are_samples() -> None:
+    feeds = open_data(Rows(), X, BATCH4)
+    np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in feeds]), DATA)
+    assert "label" in feeds.description
