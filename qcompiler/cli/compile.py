@@ -31,7 +31,9 @@ def compile_command(
     """
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
-    from qcompiler.report.show import show_result
+    from qcompiler.report.gather import gather
+    from qcompiler.report.json import to_json
+    from qcompiler.report.terminal import print_report
     from qcompiler.request import CompileOptions
 
     options = CompileOptions(
@@ -57,4 +59,8 @@ def compile_command(
             options=options,
             progress=progress,
         )
-    show_result(result, model, as_json=json, quiet=is_quiet())
+    facts = gather(result, model, threads=checks.threads)
+    if json:
+        print(to_json(facts))
+    elif not is_quiet():
+        print_report(facts)

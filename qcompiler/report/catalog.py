@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +54,9 @@ def _pass_remark(found: Any) -> str:
     return "needs calibration data" if found.needs_data else "needs no data"
 
 
-def show_catalog(entries: Sequence[Entry], *, as_json: bool) -> None:
+def print_catalog(entries: Sequence[Entry]) -> None:
     """Print one entry in full, or several as a list with their options."""
     console = stdout_console()
-    if as_json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1))
-        return
     for index, entry in enumerate(entries):
         if index:
             console.print()
