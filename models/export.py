@@ -6,35 +6,29 @@ and a length that the exporter has not seen. Nothing is written until that compa
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.errors import OptionError, OutputError, UnsupportedError, VerificationError
+from qcompiler.errors import OptionError, OutputError, UnsupportedError
+from qcompiler.models.export_check import TOLERANCE, largest_error, reference
 from qcompiler.models.export_checkpoint import check_directory, load_checkpoint, require_extra
 from qcompiler.models.export_inputs import Axes, dynamic_axes, image_size, input_names, longest, sample_inputs
 from qcompiler.models.graph_names import tidy
 from qcompiler.models.quiet import offline_and_quiet
+from qcompiler.package.write import publish, staged, write_model
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-Array = npt.NDArray[np.generic]
-
 OPSETS = range(18, 24)
 """Opsets that the torch exporter writes; it refuses lower ones since RMSNorm and LayerNorm need 17 and Split 18."""
-EXTERNAL_DATA_BYTES = 100 * 1024 * 1024
-TOLERANCE = 1e-3
-"""Largest accepted error relative to the largest output: float32 rounding through some hundred layers stays below."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class ExportReport:
         architecture: the Transformers class.
         inputs, outputs: names and shapes, dynamic axes by name.
         max_abs_error: over all outputs, ONNX Runtime against torch, float32.
-        verified_shape: batch and length (or batch and height) of that comparison.
+        verified_shape: batch and length (or batch and width) of that comparison.
         size_bytes: of both files.
     """
 
@@ -68,6 +62,7 @@ def export_transformers(
     task: str | None = None,
     opset: int | None = None,
     inputs: Sequence[str] | None = None,
+    picture: tuple[int, int] | None = None,
     attention: Literal["sdpa", "eager"] | None = None,
     fusions: Literal["cpu"] | None = None,
     tolerance: float = TOLERANCE,
@@ -79,6 +74,7 @@ def export_transformers(
         opset: 18 to 23; None takes the exporter's default.
         inputs: which inputs of the model the graph gets, e.g. ``["input_ids"]`` to drop the mask; None takes all
             that a processor would feed.
+        picture: height and width in pixels; None takes what the checkpoint's processor or configuration states.
         attention: how Transformers computes attention while it is traced; ``"eager"`` gives the plainest graph (no
             guard for rows that a mask hides completely), None what Transformers prefers, mostly ``"sdpa"``.
         fusions: ``"cpu"`` fuses into ONNX Runtime's own ops; None writes standard ONNX.
@@ -98,25 +94,32 @@ def export_transformers(
         require_extra()
         model = load_checkpoint(directory, task, attention=attention)
         names = input_names(model, inputs)
-        size = image_size(model, directory) if "pixel_values" in names else (0, 0)
-        length = min(24, longest(model))
-        example = sample_inputs(model, names, image_size=size, batch=2, length=length, seed=0)
+        size = (picture or image_size(model, directory)) if "pixel_values" in names else (0, 0)
+        length = min(37, longest(model))
+        example = sample_inputs(model, names, image_size=size, batch=2, length=length // 2, seed=0)
         axes = dynamic_axes(names)
         program = _trace(model, example, axes, opset=opset, fusions=fusions)
         tidy(program, axes)
-        other = sample_inputs(model, names, image_size=size, batch=3, length=min(37, longest(model)), seed=1)
-        expected = _reference(model, other, [value.name or "" for value in program.graph.outputs])
-    error, files = _write(program, output, other, expected, tolerance=tolerance)
-    shape = next(iter(other.values())).shape
+        other = sample_inputs(model, names, image_size=size, batch=3, length=length, seed=1)
+        expected = reference(model, other, [value.name or "" for value in program.graph.outputs])
+    feeds = {name: tensor.numpy() for name, tensor in other.items()}
+    error, files = _save(program, output, partial(largest_error, feeds, expected, tolerance))
+    shape = next(iter(feeds.values())).shape
+    return _report(program, type(model).__name__, files, error, (shape[0], shape[-1]))
+
+
+def _report(
+    program: ir.Model, architecture: str, files: Sequence[Path], error: float, shape: tuple[int, int]
+) -> ExportReport:
     return ExportReport(
-        model=output,
+        model=files[0],
         data=files[1] if len(files) > 1 else None,
-        architecture=type(model).__name__,
+        architecture=architecture,
         opset=program.opset_imports[""],
         inputs={value.name or "": _dims(value) for value in program.graph.inputs},
         outputs={value.name or "": _dims(value) for value in program.graph.outputs},
         max_abs_error=error,
-        verified_shape=(shape[0], shape[-1]),
+        verified_shape=shape,
         size_bytes=sum(path.stat().st_size for path in files),
     )
 
@@ -180,75 +183,14 @@ def _drop_cache(program: ir.Model) -> None:
     RemoveUnusedNodesPass()(program)
 
 
-def _reference(
-    model: PreTrainedModel, feeds: dict[str, torch.Tensor], names: Sequence[str]
-) -> dict[str, Array]:
-    """Torch's own outputs by the graph's output names."""
-    import torch
-    from transformers.exporters.utils import get_leaf_tensors
-
-    with torch.no_grad():
-        leaves = get_leaf_tensors(model(**feeds))
-    missing = [name for name in names if name not in leaves]
-    if missing:
-        raise UnsupportedError(
-            f"{type(model).__name__}: torch gives no output {missing[0]!r} to compare with."
-        )
-    return {name: leaves[name].numpy() for name in names}
-
-
-def _write(
-    program: ir.Model,
-    output: Path,
-    feeds: dict[str, torch.Tensor],
-    expected: dict[str, Array],
-    *,
-    tolerance: float,
-) -> tuple[float, list[Path]]:
-    """Save beside ``output``, verify what was saved, then rename; returns the error and the files, model first."""
-    weights = sum(
-        value.const_value.nbytes for value in program.graph.initializers.values() if value.const_value
-    )
-    external = f"{output.name}.data" if weights > EXTERNAL_DATA_BYTES else None
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-            written = Path(folder) / output.name
-            ir.save(program, written, external_data=external)
-            error = _verify(
-                written, {name: value.numpy() for name, value in feeds.items()}, expected, tolerance
-            )
-            names = [output.name, *([external] if external else [])]
-            for name in reversed(names):  # the model last: it never refers to data that is not there
-                os.replace(Path(folder) / name, output.parent / name)
-    except OSError as problem:
-        raise OutputError(
-            f"{output}: cannot be written ({problem}); free space or choose another path."
-        ) from problem
+def _save(program: ir.Model, output: Path, check: Callable[[Path], float]) -> tuple[float, list[Path]]:
+    """Save beside ``output``, check what was saved, then rename; returns the error and the files, model first."""
+    with staged(output.parent) as stage:
+        write_model(program, stage / output.name)
+        error = check(stage / output.name)
+        names = sorted(path.name for path in stage.iterdir())
+        publish(stage, output.parent)
     return error, [output.parent / name for name in names]
-
-
-def _verify(path: Path, feeds: dict[str, Array], expected: dict[str, Array], tolerance: float) -> float:
-    """Largest absolute error of ONNX Runtime against ``expected``; ``VerificationError`` when it is too large."""
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    taken = {value.name for value in session.get_inputs()}
-    outputs = session.run(list(expected), {name: array for name, array in feeds.items() if name in taken})
-    largest = 0.0
-    for (name, reference), actual in zip(expected.items(), outputs, strict=True):
-        if actual.shape != reference.shape:
-            raise VerificationError(
-                f"exported output {name!r} has shape {actual.shape}, torch gives {reference.shape}; nothing written."
-            )
-        error = float(np.max(np.abs(actual.astype(np.float64) - reference), initial=0.0))
-        limit = tolerance * max(1.0, float(np.max(np.abs(reference), initial=0.0)))
-        if not error <= limit:
-            raise VerificationError(
-                f"exported output {name!r} differs from torch by {error:.3g}, accepted is {limit:.3g}; nothing "
-                "written. Try another opset or no fusions."
-            )
-        largest = max(largest, error)
-    return largest
 
 
 def _dims(value: ir.Value) -> tuple[int | str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcompiler.errors import OptionError, UnsupportedError, suggest
+from qcompiler.errors import ModelError, OptionError, UnsupportedError, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,11 @@ def input_names(model: PreTrainedModel, wanted: Sequence[str] | None) -> list[st
         raise UnsupportedError(
             f"{type(model).__name__} takes {main!r}; export serves models of tokens (input_ids) or pictures "
             "(pixel_values)."
+        )
+    modalities = model.input_modalities
+    if not isinstance(modalities, str) and len(modalities) > 1:
+        raise UnsupportedError(
+            f"{type(model).__name__} takes {' and '.join(modalities)} together; save and export one of its towers."
         )
     accepted = set(inspect.signature(model.forward).parameters)
     possible = [name for name in (*_TEXT, "pixel_values") if name in accepted]
@@ -107,9 +112,13 @@ def _tokens(name: str, config: object, shape: tuple[int, int], generator: torch.
 
 
 def longest(model: PreTrainedModel) -> int:
-    """Most positions the model can take; a large number where its configuration names no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else 1 << 20
+    """Tokens the model surely takes; a large number where its configuration names no limit.
+
+    Models of the RoBERTa family count positions from ``pad_token_id + 1``, so that much is left free.
+    """
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    return int(limit) - (getattr(config, "pad_token_id", None) or 0) - 1 if limit else 1 << 20
 
 
 def image_size(model: PreTrainedModel, directory: Path) -> tuple[int, int]:
@@ -124,7 +133,7 @@ def image_size(model: PreTrainedModel, directory: Path) -> tuple[int, int]:
         if isinstance(candidate, list | tuple) and len(candidate) == 2:
             return int(candidate[0]), int(candidate[1])
     raise UnsupportedError(
-        f"{directory}: neither preprocessor_config.json nor config.json states the picture size; pass image_size."
+        f"{directory}: neither preprocessor_config.json nor config.json states the picture size; pass it (picture)."
     )
 
 
@@ -132,7 +141,10 @@ def _processor_size(directory: Path) -> tuple[int, int] | None:
     path = directory / "preprocessor_config.json"
     if not path.is_file():
         return None
-    processor = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        processor = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable as JSON ({error}); copy the checkpoint again.") from error
     crop = processor.get("crop_size") if processor.get("do_center_crop") else None
     size = crop or processor.get("size")
     if isinstance(size, int):

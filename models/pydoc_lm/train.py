@@ -103,7 +103,7 @@ def train(data: npt.NDArray[np.uint8], steps: int) -> LlamaForCausalLM:
         optimizer.step()
         if step % 100 == 0:
             logger.info("step %d of %d: training perplexity %.2f", step, steps, math.exp(loss.item()))
-    model.eval()
+    model.train(False)
     return model
 
 
