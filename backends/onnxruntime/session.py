@@ -34,6 +34,8 @@ class OrtSession(Session):
         self._kept_alive = kept_alive
         self.input_names = [value.name for value in session.get_inputs()]
         self.output_names = [value.name for value in session.get_outputs()]
+        self.output_types: dict[str, str] = {value.name: value.type for value in session.get_outputs()}
+        """As the runtime names them: ``tensor(float)``."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
