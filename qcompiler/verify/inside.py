@@ -1,0 +1,106 @@
+"""Comparing values inside two models, feed by feed, in groups small enough for memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from qcompiler.data.feeds import Array, Feed
+from qcompiler.verify.comparison import NodeComparison, Unobserved, node_comparison
+from qcompiler.verify.metrics import Difference
+from qcompiler.verify.observed import ObservedModel, element_counts, float_values, run_feed
+from qcompiler.verify.points import Point
+
+GROUP_BYTES = 256 << 20
+"""What the observed values of one feed may take in both models together; more values take more runs."""
+
+_ELEMENT_BYTES = 8
+"""A float32 in each of the two models."""
+
+
+def compare_inside(
+    a: ObservedModel,
+    b: ObservedModel,
+    points: Sequence[Point],
+    feeds: Iterable[Feed],
+    *,
+    name_of: Callable[[str], tuple[str, str]],
+    group_bytes: int = GROUP_BYTES,
+) -> tuple[tuple[NodeComparison, ...], tuple[Unobserved, ...]]:
+    """Compare every point over all feeds.
+
+    Args:
+        a: the reference.
+        b: the model compared with it.
+        points: where to look; those that hold no floats are left out.
+        feeds: iterated once per group.
+        name_of: name and op type of the node that makes a value, by the point's label.
+        group_bytes: bound of the memory that observed values take.
+
+    Returns:
+        The comparisons in the order of ``points``, and the points whose values have different shapes.
+    """
+    usable = _float_points(a, b, points)
+    if not usable:
+        return (), ()
+    repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
+    differences: dict[str, Difference] = defaultdict(Difference)
+    for group in _groups(a, usable, repeatable, group_bytes):
+        _run_group(a, b, group, repeatable, differences)
+    compared, unobserved = [], []
+    for point in usable:
+        difference = differences[point.label]
+        if difference.shape_mismatches:
+            unobserved.append(Unobserved(point.label, "its shape is another in each model"))
+            continue
+        compared.append(node_comparison(point.label, *name_of(point.label), difference, is_float=True))
+    return tuple(compared), tuple(unobserved)
+
+
+def _float_points(a: ObservedModel, b: ObservedModel, points: Sequence[Point]) -> list[Point]:
+    floats_a = float_values(a, [point.a for point in points])
+    floats_b = float_values(b, [point.b for point in points if point.decode is None])
+    return [
+        point for point in points if point.a in floats_a and (point.decode is not None or point.b in floats_b)
+    ]
+
+
+def _groups(
+    a: ObservedModel, points: Sequence[Point], feeds: Iterable[Feed], group_bytes: int
+) -> Iterator[list[Point]]:
+    first = next(iter(feeds), None)
+    if first is None:
+        return
+    counts = element_counts(a, [point.a for point in points], first)
+    group: list[Point] = []
+    held = 0
+    for point in points:
+        size = counts[point.a] * _ELEMENT_BYTES
+        if group and held + size > group_bytes:
+            yield group
+            group, held = [], 0
+        group.append(point)
+        held += size
+    yield group
+
+
+def _run_group(
+    a: ObservedModel,
+    b: ObservedModel,
+    points: Sequence[Point],
+    feeds: Iterable[Feed],
+    differences: dict[str, Difference],
+) -> None:
+    session_a = a.session([point.a for point in points])
+    session_b = b.session([point.b for point in points])
+    for index, feed in enumerate(feeds):
+        found_a, found_b = run_feed(session_a, feed, index), run_feed(session_b, feed, index)
+        for point in points:
+            differences[point.label].update(found_a[point.a], _read(found_b[point.b], point))
+
+
+def _read(array: Array, point: Point) -> Array:
+    is_codes = array.dtype in (np.dtype(np.uint8), np.dtype(np.int8))
+    return point.decode.values(array) if point.decode is not None and is_codes else array

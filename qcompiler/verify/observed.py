@@ -1,0 +1,154 @@
+"""Running a model so that values inside it can be looked at.
+
+``OracleModel`` runs every node as written, without any optimization. ``OptimizedModel`` is the graph that the runtime
+itself made of a deployed file: exposing values of the *file* would keep the runtime from fusing around them, so the
+runtime's own optimized graph is saved, outputs are added to that, and it is run as it stands: with the kernels that
+the deployed model really runs. Only the two optimizers that change the memory layout are left out, for they rename
+what they touch: the same kernels run on channels-first tensors (the outputs are compared with them in place).
+"""
+
+from __future__ import annotations
+
+import abc
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qcompiler.calibration.tapgraph import keep_outputs
+from qcompiler.data.feeds import Array, Feed
+from qcompiler.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from qcompiler.backends.base import Session
+    from qcompiler.backends.onnxruntime.session import OrtSession
+
+_EXTERNAL_BYTES = "1024"
+_LAYOUT_OPTIMIZERS = "NhwcTransformer;NchwcTransformer"
+_FLOAT_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
+
+
+class ObservedModel(abc.ABC):
+    """A model of which values of the main graph can be read."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.values: dict[str, ir.Value] = {
+            str(output.name): output for node in model.graph for output in node.outputs if output.name
+        }
+
+    def session(self, names: Iterable[str]) -> OrtSession:
+        """Open the model with exactly the values ``names`` as outputs; what they do not need is not run."""
+        model = self.model.clone()
+        made = {str(output.name): output for node in model.graph for output in node.outputs}
+        made |= {str(value.name): value for value in model.graph.inputs}
+        keep_outputs(model, [made[name] for name in dict.fromkeys(names)])
+        return self._open(model)
+
+    @abc.abstractmethod
+    def _open(self, model: ir.Model) -> OrtSession: ...
+
+
+class OracleModel(ObservedModel):
+    """A model run node by node as it is written."""
+
+    def __init__(self, model: ir.Model, *, threads: int) -> None:
+        super().__init__(model)
+        self._threads = threads
+
+    def _open(self, model: ir.Model) -> OrtSession:
+        from qcompiler.backends.onnxruntime.session import open_model, session_options
+
+        return open_model(model, session_options(threads=self._threads, optimize=False))
+
+
+class OptimizedModel(ObservedModel):
+    """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-observe-")
+        self._threads = threads
+        try:
+            super().__init__(_optimized(path, Path(self._folder.name)))
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def __enter__(self) -> OptimizedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+    def _open(self, model: ir.Model) -> OrtSession:
+        from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+        path = Path(self._folder.name) / "observed.onnx"  # beside the weights, which it refers to
+        ir.save(model, path)
+        return open_file(path, session_options(threads=self._threads, optimize=False))
+
+
+def float_values(observed: ObservedModel, names: Sequence[str]) -> set[str]:
+    """Those of ``names`` that the runtime says are float tensors."""
+    session = observed.session(names)
+    return {name for name in names if session.output_types[name] in _FLOAT_TYPES}
+
+
+def run_feed(session: Session, feed: Feed, index: int) -> Mapping[str, Array]:
+    """Run one feed; inputs that the session does not need are left out.
+
+    Raises:
+        CalibrationError: an input is missing, or the runtime refuses the arrays.
+    """
+    missing = [name for name in session.input_names if name not in feed]
+    if missing:
+        raise CalibrationError(
+            f"feed {index} has arrays for {sorted(feed)}, but the model also needs {missing}; "
+            "give one array per input, under its name."
+        )
+    try:
+        return session.run({name: feed[name] for name in session.input_names})
+    except Exception as error:  # the runtime's errors share no base class but this one
+        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise CalibrationError(
+            f"the model does not run on feed {index} ({shapes}): {reason} "
+            "Give arrays of the dtypes and shapes that `qcompile inspect` lists."
+        ) from error
+
+
+def element_counts(observed: ObservedModel, names: Sequence[str], feed: Feed) -> dict[str, int]:
+    """How many elements each value has for one feed, found without any of them leaving the runtime."""
+    model = observed.model.clone()
+    made = {str(output.name): output for node in model.graph for output in node.outputs}
+    sizes = {}
+    for index, name in enumerate(names):
+        node = ir.node("Size", [made[name]], name=f"qcompiler_size_{index}")
+        node.outputs[0].name, node.outputs[0].type = node.name, ir.TensorType(ir.DataType.INT64)
+        model.graph.append(node)
+        sizes[name] = node.outputs[0]
+    keep_outputs(model, sizes.values())
+    found = run_feed(observed._open(model), feed, 0)
+    return {name: int(found[str(size.name)]) for name, size in sizes.items()}
+
+
+def _optimized(path: Path, folder: Path) -> ir.Model:
+    from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+    target = folder / "optimized.onnx"
+    options = session_options(threads=1)
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "weights.data"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_BYTES
+    )
+    options.add_session_config_entry("optimization.disable_specified_optimizers", _LAYOUT_OPTIMIZERS)
+    open_file(path, options)
+    return ir.load(target)

@@ -1,0 +1,229 @@
+"""The three comparisons that prove a compiled model.
+
+    quantization  float against dialect, both run as written           what quantization costs, node by node
+    lowering      dialect as written against the deployed graph        what lowering costs: rounding only
+    deployed      float against the deployed session, outputs          what the user gets
+
+When a check fails (``verification failures``):
+
+- *quantization* is information: a node of 15 dB inside may be harmless. It fails only where the dialect makes a NaN
+  or an infinity that float does not make.
+- *lowering* fails at a value when its SQNR is below both 60 dB and the SQNR of quantization at that value. Integer
+  kernels add up in another order than the oracle, so a requantized code may flip by one here and there; such flips
+  carry far less energy than the rounding of every element, which is what quantization itself does. An error larger
+  than that is another computation. Only the first values on each path are named: what follows is their consequence.
+- *deployed* fails when a float output has a cosine below ``min_cosine`` to the float model's, an integer output
+  (labels, token ids) has fewer than ``min_agreement`` equal elements, or NaN or infinity appears. 0.9 marks a model
+  that is wrong, not one that is imprecise: logits of a classifier that still agree in 9 of 10 answers lie above
+  0.97, embeddings of a useful int8 encoder above 0.99, and shuffled outputs below 0.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qcompiler.data.feeds import Feed
+from qcompiler.errors import ModelError
+from qcompiler.verify.blame import first_failures, largest_contributor
+from qcompiler.verify.compare import NodeNames, compare_models, compare_outputs
+from qcompiler.verify.comparison import Comparison, NodeComparison, Unobserved
+from qcompiler.verify.inside import GROUP_BYTES, compare_inside
+from qcompiler.verify.metrics import format_db
+from qcompiler.verify.observed import OptimizedModel, OracleModel
+from qcompiler.verify.points import lowered_points, quantized_values
+
+if TYPE_CHECKING:
+    from qcompiler.backends.base import Session, Target
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What still passes.
+
+    Attributes:
+        min_cosine: lowest cosine of a float output.
+        min_agreement: lowest share of equal elements of an integer output.
+        rounding_db: a lowering error below this is float rounding, whatever quantization costs.
+    """
+
+    min_cosine: float = 0.9
+    min_agreement: float = 0.9
+    rounding_db: float = 60.0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The three comparisons and what is wrong.
+
+    Attributes:
+        quantization: float against dialect.
+        lowering: dialect against the deployed graph.
+        deployed: float against the deployed session, outputs only.
+        failures: one line each, with node, figure and remedy; empty when the model is good.
+        samples: feeds that were run.
+    """
+
+    quantization: Comparison
+    lowering: Comparison
+    deployed: Comparison
+    failures: tuple[str, ...]
+    samples: int
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+def verify_model(
+    reference: ir.Model,
+    dialect: ir.Model,
+    deployed: Path,
+    feeds: Iterable[Feed],
+    target: Target,
+    *,
+    limits: Limits | None = None,
+    threads: int = 1,
+    group_bytes: int = GROUP_BYTES,
+) -> Verification:
+    """Make the three comparisons.
+
+    Args:
+        reference: the prepared float model.
+        dialect: what the passes made of it, before lowering.
+        deployed: the file as lowered for ``target``.
+        feeds: data that was not used for calibration; iterated more than once.
+        target: opens the deployed file.
+        limits: what still passes; ``Limits()`` by default.
+        threads: threads within an operator.
+        group_bytes: bound of the memory that observed values take.
+
+    Raises:
+        CalibrationError: no feed, or feeds that do not fit.
+        ModelError: the runtime refuses one of the models.
+        InputError: the dialect takes or returns something else than the reference.
+    """
+    limits = limits or Limits()
+    repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
+    quantization = compare_models(reference, dialect, repeatable, threads=threads, group_bytes=group_bytes)
+    session = target.session(deployed, threads=threads)
+    lowering = _lowering(dialect, deployed, session, repeatable, threads=threads, group_bytes=group_bytes)
+    float_session = OracleModel(reference, threads=threads).session(session.output_names)
+    outputs, samples = compare_outputs(reference, float_session, session, repeatable)
+    end_to_end = Comparison((), outputs, samples)
+    failures = (
+        *_quantization_failures(quantization),
+        *_lowering_failures(dialect, quantization, lowering, limits),
+        *_output_failures(dialect, quantization, end_to_end, limits),
+    )
+    return Verification(quantization, lowering, end_to_end, failures, samples)
+
+
+def _lowering(
+    dialect: ir.Model, path: Path, session: Session, feeds: Iterable[Feed], *, threads: int, group_bytes: int
+) -> Comparison:
+    oracle = OracleModel(dialect, threads=threads)
+    outputs, samples = compare_outputs(dialect, oracle.session(session.output_names), session, feeds)
+    reason = _unobservable(session)
+    if reason:
+        return Comparison((), outputs, samples, (Unobserved("", reason),))
+    quantized = quantized_values(dialect)
+    public = {item.value for item in outputs}
+    try:
+        with OptimizedModel(path, threads=threads) as optimized:
+            points = lowered_points(oracle.values, quantized, optimized.values)
+            inside = [point for point in points if point.label not in public]
+            nodes, unobserved = compare_inside(
+                oracle, optimized, inside, feeds, name_of=NodeNames(dialect), group_bytes=group_bytes
+            )
+    except ModelError as error:
+        reason = f"the runtime does not load its own optimized graph: {error}"
+        return Comparison((), outputs, samples, (Unobserved("", reason),))
+    seen = {point.label for point in points}
+    fused = (Unobserved(name, "fused into a neighbour") for name in _float_names(dialect) - seen - public)
+    return Comparison(nodes, outputs, samples, (*unobserved, *sorted(fused, key=lambda item: item.value)))
+
+
+def _unobservable(session: Session) -> str:
+    from qcompiler.backends.onnxruntime.session import OrtSession
+
+    if isinstance(session, OrtSession):
+        return ""
+    return "this runtime does not show what is inside its graph; outputs are compared"
+
+
+def _float_names(dialect: ir.Model) -> set[str]:
+    """Values made by nodes that compute; Q and DQ and their like have no value of the user's file."""
+    bookkeeping = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+    return {
+        str(output.name)
+        for node in dialect.graph
+        for output in node.outputs
+        if node.op_type not in bookkeeping and output.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+    }
+
+
+def _quantization_failures(quantization: Comparison) -> list[str]:
+    bad = [item for item in (*quantization.nodes, *quantization.outputs) if item.not_finite]
+    return [
+        f"quantization makes NaN or infinity: {item}; leave it in float with --exclude {item.node!r}."
+        for item in bad[:1]
+    ]
+
+
+def _lowering_failures(
+    dialect: ir.Model, quantization: Comparison, lowering: Comparison, limits: Limits
+) -> list[str]:
+    costs = quantization.by_value()
+    overall = min(
+        (item.sqnr_db for item in quantization.outputs if item.is_float), default=limits.rounding_db
+    )
+
+    def allowed_db(item: NodeComparison) -> float:
+        cost = costs.get(item.value)
+        return min(limits.rounding_db, overall if cost is None else cost.sqnr_db)
+
+    compared = lowering.by_value()
+    failed = {
+        name: item for name, item in compared.items() if item.is_float and item.sqnr_db < allowed_db(item)
+    }
+    return [
+        f"the deployed model does not compute what it must at {failed[name]} against its dialect, where "
+        f"quantization itself costs {format_db(allowed_db(failed[name]))}: this is a defect of the lowering; "
+        f"leave the node in float with --exclude {failed[name].node!r}."
+        for name in first_failures(dialect, failed)
+    ]
+
+
+def _output_failures(
+    dialect: ir.Model, quantization: Comparison, deployed: Comparison, limits: Limits
+) -> list[str]:
+    failures = []
+    for item in deployed.outputs:
+        wrong = _wrong_output(item, limits)
+        if wrong:
+            node = largest_contributor(dialect, quantization, item.value)
+            remedy = f"; try --exclude {node!r}, which adds most of it" if node else ""
+            failures.append(f"output {item.value!r} {wrong}{remedy}, or more calibration data.")
+    return failures
+
+
+def _wrong_output(item: NodeComparison, limits: Limits) -> str:
+    if item.not_finite:
+        return f"has NaN or infinity where float has none, in {item.not_finite} elements"
+    if not item.is_float:
+        short = item.exact_share < limits.min_agreement
+        return (
+            f"agrees with float in {item.exact_share:.1%}, below {limits.min_agreement:.0%}" if short else ""
+        )
+    if item.shape_mismatches:
+        return f"has another shape than float for {item.shape_mismatches} feeds"
+    if item.cosine < limits.min_cosine:
+        return (
+            f"has cosine {item.cosine:.4f} to float ({format_db(item.sqnr_db)}), below {limits.min_cosine:g}"
+        )
+    return ""
