@@ -14,6 +14,7 @@ from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_files
 from qcompiler.data.optional import load_package
 from qcompiler.data.options import DataOptions, Layout
+from qcompiler.data.reason import first_line
 from qcompiler.data.source import Feeds, make_feeds
 from qcompiler.data.table import SampleTable
 from qcompiler.errors import CalibrationError
@@ -133,7 +134,7 @@ def _decode(path: Path, form: PictureFormat) -> Image:
         with Image.open(path) as opened:
             picture = opened.convert("L" if form.channels == 1 else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CalibrationError(
             f"cannot decode the picture {path} ({reason}). Remove or replace it."
         ) from error

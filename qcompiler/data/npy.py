@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from qcompiler.data.feeds import Array
+from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError
 
 
@@ -44,7 +45,7 @@ def read_header(file: IO[bytes], label: str) -> NpyHeader:
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran_order, dtype = read(file)
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CalibrationError(
             f"{label} is not a NumPy array file ({reason}). Save it again with numpy.save."
         ) from error

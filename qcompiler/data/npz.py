@@ -19,6 +19,7 @@ from numpy.lib import format as npy_format
 
 from qcompiler.data.feeds import Array
 from qcompiler.data.npy import NpyHeader, NpyRows, open_npy, read_header
+from qcompiler.data.reason import first_line
 from qcompiler.data.spool import Spool
 from qcompiler.errors import CalibrationError
 
@@ -61,7 +62,7 @@ def _each_member(path: Path, read: Callable[[zipfile.ZipFile, zipfile.ZipInfo, P
             members = [member for member in archive.infolist() if not member.is_dir()]
             return {member.filename.removesuffix(".npy"): read(archive, member, path) for member in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CalibrationError(
             f"cannot read {path} as .npz ({reason}). Save it again with numpy.savez."
         ) from error

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from qcompiler.data.feeds import Array
+from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError
 
 Record = Mapping[str, object]
@@ -113,7 +114,7 @@ class _Stack(Mapping[str, Array]):
         try:
             return np.asarray(self._samples[index][name])
         except (ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CalibrationError(
                 f"{self._labels[index]}: {name!r} is not one array ({reason}). Make it one."
             ) from error

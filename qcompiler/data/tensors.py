@@ -15,6 +15,7 @@ from qcompiler.data.hashing import hash_file
 from qcompiler.data.npy import runs
 from qcompiler.data.optional import load_package
 from qcompiler.data.options import DataOptions
+from qcompiler.data.reason import first_line
 from qcompiler.data.source import Feeds
 from qcompiler.errors import CalibrationError
 
@@ -50,5 +51,5 @@ def _open(path: Path) -> Any:
     try:
         return package.safe_open(path, framework="numpy")
     except (package.SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CalibrationError(f"cannot read {path} as safetensors ({reason}). Save it again.") from error

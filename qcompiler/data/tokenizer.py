@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcompiler.data.optional import load_package
+from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _from_file(file: Path) -> Tokenizer:
     try:
         tokenizer: Tokenizer = package.Tokenizer.from_file(str(file))
     except Exception as error:  # the package raises bare Exception
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CalibrationError(f"{file} is not a tokenizer ({reason}). Give a tokenizer.json.") from error
     return tokenizer
 
@@ -89,7 +90,7 @@ def _from_folder(folder: Path) -> Tokenizer:
         loaded = package.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer: Tokenizer = loaded.backend_tokenizer
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = first_line(error)
         raise CalibrationError(
             f"{folder} holds no usable tokenizer ({reason}). Give a folder with tokenizer.json."
         ) from error

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from qcompiler.data.feeds import Array, InputSpec
+from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError, OptionError, suggest
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def as_array(value: object, spec: InputSpec, label: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors on a device
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise CalibrationError(
             f"{label}: input {spec.name!r} cannot become an array ({reason}). Make it one array."
         ) from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +201,17 @@ def test_dataset_rows_are_samples() -> None:
     feeds = open_data(Rows(), X, BATCH4)
     np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in feeds]), DATA)
     assert "label" in feeds.description
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_byte_is_refused_or_harmless(tmp_path: Path, save: Callable[..., None]) -> None:
+    path = tmp_path / "d.npz"
+    save(path, x=DATA)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x41
+        path.write_bytes(damaged)
+        with contextlib.suppress(CalibrationError):
+            feeds = open_data(path, X, DataOptions())
+            np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in feeds]), DATA)
