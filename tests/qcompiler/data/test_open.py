@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from qcompiler.data import DataOptions, InputSpec, hold_out, open_data
+from qcompiler.data import DataOptions, InputSpec, hold_out, input_specs, open_data
 from qcompiler.data.feeds import Array
 from qcompiler.errors import CalibrationError
 
@@ -215,3 +217,24 @@ def test_a_flipped_byte_is_refused_or_harmless(tmp_path: Path, save: Callable[..
         with contextlib.suppress(CalibrationError):
             feeds = open_data(path, X, DataOptions())
             np.testing.assert_array_equal(np.concatenate([feed["x"] for feed in feeds]), DATA)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("PIL.Image", "d.png"), ("safetensors", "d.safetensors"), ("tokenizers", "d.txt")]
+)
+def test_a_missing_package_says_how_to_install_it(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"junk")
+    monkeypatch.setitem(sys.modules, module, None)
+    specs = PICTURE if name == "d.png" else IDS
+    with pytest.raises(CalibrationError, match=r"pip install 'qcompiler\[data\]'"):
+        open_data(tmp_path / name, specs, DataOptions(tokenizer=tokenizer))
+
+
+def test_initializers_among_the_inputs_are_not_fed() -> None:
+    text = (
+        '<ir_version: 3, opset_import: ["":7]> g (float[N,3] x, float[3] w) => (float[N,3] y)'
+        "<float[3] w = {1,2,3}> { y = Add(x, w) }"
+    )
+    assert input_specs(ir.from_onnx_text(text)) == X
