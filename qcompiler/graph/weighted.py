@@ -61,6 +61,17 @@ class WeightedNode:
         return self.node.outputs[0]
 
     @property
+    def weight_reader(self) -> tuple[ir.Node, int]:
+        """The node and input index that read the stored weight: ``node``'s own, or those of ``transpose``."""
+        return (self.node, self.weight_input) if self.transpose is None else (self.transpose, 0)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether anything else reads the same weight."""
+        transposed = [] if self.transpose is None else self.transpose.outputs[0].uses()
+        return len(self.weight.uses()) > 1 or len(transposed) > 1
+
+    @property
     def group(self) -> int:
         attribute = self.node.attributes.get("group")
         return int(attribute.as_int()) if attribute is not None else 1
