@@ -57,10 +57,10 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
         verifying = open_data(options.verify_data, specs, options.data)
         return Samples(given, verifying, verifying.description, warnings)
     if given is not None:
-        kept, held = hold_out(given)
-        if held.overlaps:
+        split = hold_out(given)
+        if split.shared:
             warnings += ("too few samples to hold any out: verified on the calibration data itself.",)
-        return Samples(kept, held.source, held.note, warnings)
+        return Samples(split.calibration, split.held_out, split.held_out.description, warnings)
     limit = min(options.data.limit or RANDOM_SAMPLES, RANDOM_SAMPLES)
     invented = open_data(RANDOM, specs, dataclasses.replace(options.data, limit=limit))
     return Samples(None, invented, "random numbers, for want of data")

@@ -23,6 +23,7 @@ INTEGER_KERNELS = frozenset(
         "MatMulInteger",
         "MatMulIntegerToFloat",
         "MatMulNBits",
+        "NhwcMaxPool",
         "QAttention",
         "QGemm",
         "QLinearAdd",
