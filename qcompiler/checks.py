@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qcompiler.build import Build, build, quantized_keys
+from qcompiler.data import Feed
 from qcompiler.errors import VerificationError
 from qcompiler.package.write import write_model
 from qcompiler.pipeline.run import Pipeline
@@ -64,7 +65,7 @@ def never_slower(
 
 
 def _worst(
-    built: Build, pipeline: Pipeline, baseline: Path, feeds: Sequence[object], threads: int
+    built: Build, pipeline: Pipeline, baseline: Path, feeds: Sequence[Feed], threads: int
 ) -> list[str]:
     """Quantized nodes from the one that loses most; all that are left, so that the search always ends."""
     keys = quantized_keys(pipeline.reference, built.passes)

@@ -48,11 +48,9 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
     """
     specs = input_specs(model)
     given = None if calibration is None else open_data(calibration, specs, options.data)
-    weak = (
-        _is_random(calibration)
-        and "calibrated on random numbers: ranges and accuracy figures are worth little."
-    )
-    warnings = (weak,) if weak else ()
+    warnings: tuple[str, ...] = ()
+    if _is_random(calibration):
+        warnings += ("calibrated on random numbers: ranges and accuracy figures are worth little.",)
     if options.verify_data is not None:
         verifying = open_data(options.verify_data, specs, options.data)
         return Samples(given, verifying, verifying.description, warnings)
