@@ -37,7 +37,7 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]
     for node in all_nodes(model):
         for attribute in node.attribute:
             where = f"attribute {attribute.name!r} of {describe(node)}"
-            if attribute.HasField("t"):
+            if attribute.HasField("t") or attribute.type == onnx.AttributeProto.TENSOR:
                 yield where, attribute.t
             for tensor in attribute.tensors:
                 yield where, tensor

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
 from qcompiler.errors import ModelError
+
+SMALL_BYTES = 256
 
 
 def external_place(at: str, tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
@@ -63,6 +66,18 @@ def check_external(
             f"{at}: external data {location!r} is too short: bytes {offset} to {offset + size_bytes} are "
             f"needed, it has {status.st_size}; copy or download the file again"
         )
+
+
+def read_small_tensors(graph: ir.Graph) -> None:
+    """Bring tensors of up to ``SMALL_BYTES`` into memory, in subgraphs too: shapes, axes and scalars.
+
+    Shape inference and constant folding read them, and the ``onnx`` package does not read external data there.
+    """
+    for inner in (graph, *graph.subgraphs()):
+        for value in inner.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= SMALL_BYTES:
+                value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def _inside(at: str, folder: Path, location: str) -> Path:

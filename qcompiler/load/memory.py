@@ -49,12 +49,19 @@ def _own(where: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _check_defined(where: str, model: ir.Model) -> None:
+    seen: set[ir.Node] = set()
     for node in model.graph.all_nodes():
         for value in node.inputs:
-            if value is None or value.producer() is not None:
-                continue
-            if not value.is_graph_input() and not value.is_initializer():
-                raise ModelError(
-                    f"{where}: node {node.name!r} ({node.op_type}) reads {value.name!r}, which nothing defines; "
-                    "add it to the graph's inputs or initializers"
-                )
+            if value is not None:
+                _check_value(f"{where}: node {node.name!r} ({node.op_type})", value, seen)
+        seen.add(node)
+
+
+def _check_value(at: str, value: ir.Value, seen: set[ir.Node]) -> None:
+    producer = value.producer()
+    if producer is not None and producer not in seen:
+        raise ModelError(f"{at}: reads {value.name!r}, which is made later; call model.graph.sort() first")
+    if producer is None and not value.is_graph_input() and not value.is_initializer():
+        raise ModelError(
+            f"{at}: reads {value.name!r}, which nothing defines; add it to the graph's inputs or initializers"
+        )

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError, QCompilerError
+from qcompiler.load.external import read_small_tensors
 from qcompiler.load.memory import clone_model
 from qcompiler.load.names import check_names
 from qcompiler.load.operators import check_operators
@@ -70,4 +71,5 @@ def _convert(where: str, proto: onnx.ModelProto, folder: Path | None) -> ir.Mode
     if folder is not None:
         for graph in (model.graph, *(function.graph for function in model.functions.values())):
             ir.external_data.set_base_dir(graph, folder)
+            read_small_tensors(graph)
     return model

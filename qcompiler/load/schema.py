@@ -39,10 +39,10 @@ def _check_attribute(at: str, attribute: ir.Attr, schema: onnx.defs.OpSchema) ->
     if declared is None:
         known = suggest(attribute.name, schema.attributes)
         raise ModelError(f"{at}: has no attribute {attribute.name!r}.{known} Export the model again")
-    expected = ir.AttributeType[declared.type.name]
-    if attribute.type != expected:
+    if getattr(onnx.defs.OpSchema.AttrType, attribute.type.name, None) != declared.type:
+        expected = str(declared.type).rpartition(".")[2]
         raise ModelError(
-            f"{at}: attribute {attribute.name!r} is {attribute.type.name}, expected {expected.name}; "
+            f"{at}: attribute {attribute.name!r} is {attribute.type.name}, expected {expected}; "
             "export the model again"
         )
 

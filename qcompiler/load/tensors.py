@@ -24,6 +24,8 @@ _WIDE_FIELDS: dict[int, str] = {
 }
 """Typed fields by data type; every other type is stored in ``int32_data``."""
 
+_DATA_FIELDS = ("raw_data", "int32_data", *dict.fromkeys(_WIDE_FIELDS.values()))
+
 
 def check_tensors(where: str, model: onnx.ModelProto, folder: Path | None) -> None:
     """Check type, dimensions and amount of data of every tensor, inline or external.
@@ -69,6 +71,11 @@ def _check_inline(at: str, tensor: onnx.TensorProto, size_bytes: int) -> None:
     else:
         seen = len(getattr(tensor, _WIDE_FIELDS.get(tensor.data_type, "int32_data")))
         expected, unit = _typed_count(tensor, size_bytes), "values"
+    filled = [field for field in _DATA_FIELDS if len(getattr(tensor, field))]
+    if len(filled) > 1:
+        raise ModelError(
+            f"{at}: holds its data twice ({', '.join(filled)}); the file is damaged: export it again"
+        )
     if seen != expected:
         raise ModelError(
             f"{at}: holds {seen} {unit}, but shape {list(tensor.dims)} of "

@@ -88,12 +88,21 @@ def _refusal(batchnorm: ir.Node) -> str | None:
     for parameter in (*linear.inputs[1:], *batchnorm.inputs[1:]):
         if parameter is not None and parameter.const_value is None:
             return f"{parameter.name!r} is not a constant"
-    if linear.op_type == "Gemm" and (bias := _bias(linear)) is not None and bias.const_value is not None:
-        channels = _channels(batchnorm)
-        if bias.const_value.size not in (1, channels) or (
-            bias.shape is not None and len(bias.shape) > 1 and bias.shape[0] != 1
-        ):
-            return f"the bias of {linear.name} is not one number per channel"
+    return _misfit(linear, batchnorm)
+
+
+def _misfit(linear: ir.Node, batchnorm: ir.Node) -> str | None:
+    """Return what is wrong with the numbers, None when there is one of each per output channel."""
+    weight, bias = _array(linear.inputs[1]), _bias(linear)
+    axis, groups = _output_axis(linear)
+    channels = weight.shape[axis] * groups if weight.ndim > axis else 0
+    parameters = [_array(value) for value in batchnorm.inputs[1:]]
+    if groups < 1 or len(weight) % groups or any(parameter.shape != (channels,) for parameter in parameters):
+        return f"its parameters do not fit the {channels} output channels of {linear.name}"
+    if not np.all(parameters[3] + _float(batchnorm, "epsilon", 1e-5) > 0):
+        return "its variance is not positive"
+    if bias is not None and _array(bias).shape not in ((), (1,), (channels,), (1, channels), (1, 1)):
+        return f"the bias of {linear.name} is not one number per channel"
     return None
 
 
@@ -138,10 +147,6 @@ def _output_axis(linear: ir.Node) -> tuple[int, int]:
     if linear.op_type == "Gemm":
         return (0 if _int(linear, "transB", 0) else 1), 1
     return 0, 1
-
-
-def _channels(batchnorm: ir.Node) -> int:
-    return int(_array(batchnorm.inputs[1]).size)
 
 
 def _bias(linear: ir.Node) -> ir.Value | None:

@@ -18,6 +18,7 @@ TIED_WEIGHT = 1024
 _NO_LIMIT = 2**62
 """The library's own limits are off: they count only what is removed at once and are asked after the work."""
 
+_FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 _KEPT = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,15 @@ def fold_constants(model: ir.Model, notes: list[str]) -> int:
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0][:200]
         logger.debug("constant folding stopped", exc_info=error)
         notes.append(f"constant folding stopped early: {reason}")
+    _drop_library_notes(model)
     return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def _drop_library_notes(model: ir.Model) -> None:
+    """Remove the metadata in which the library lists what each value was folded from: it ends up in the file."""
+    for graph in model.graphs():
+        for value in (*graph.initializers.values(), *(output for node in graph for output in node.outputs)):
+            value.metadata_props.pop(_FOLDED_FROM, None)
 
 
 def _should_fold(node: ir.Node, notes: list[str]) -> bool:

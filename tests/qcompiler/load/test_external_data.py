@@ -37,13 +37,19 @@ def _refused(path: Path, *words: str) -> None:
 
 
 def test_weight_is_mapped(tmp_path: Path) -> None:
-    path = _save(tmp_path, "model.data", [4, 4], offset="64", length="64")
-    (tmp_path / "model.data").write_bytes(bytes(64) + np.arange(16, dtype=np.float32).tobytes())
+    path = _save(tmp_path, "model.data", [4, 100], offset="64", length="1600")
+    (tmp_path / "model.data").write_bytes(bytes(64) + np.arange(400, dtype=np.float32).tobytes())
     model = load_model(path)
     tensor = model.graph.initializers["w"].const_value
     assert isinstance(tensor, ir.ExternalTensor)
-    assert tensor.numpy().tolist() == np.arange(16).reshape(4, 4).tolist()
+    assert tensor.numpy().tolist() == np.arange(400).reshape(4, 100).tolist()
     assert isinstance(load_model(model).graph.initializers["w"].const_value, ir.ExternalTensor)
+
+
+def test_small_tensors_are_read(tmp_path: Path) -> None:
+    path = _save(tmp_path, "model.data", [4, 4])
+    (tmp_path / "model.data").write_bytes(np.ones(16, np.float32).tobytes())
+    assert isinstance(load_model(path).graph.initializers["w"].const_value, ir.Tensor)
 
 
 def test_relative_path_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

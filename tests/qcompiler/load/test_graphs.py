@@ -91,3 +91,26 @@ def test_an_ir_model_that_reads_a_stray_value_is_refused() -> None:
     model.graph[0].replace_input_with(0, ir.Value(name="stray"))
     with pytest.raises(ModelError, match="'stray'"):
         load_model(model)
+
+
+def test_an_unsorted_ir_model_is_refused() -> None:
+    model = ir.from_proto(_graph([_node("Tanh", ["a"], ["b"]), _node("Relu", ["x"], ["a"])], ["b"]))
+    with pytest.raises(ModelError, match=r"'a', which is made later.*sort"):
+        load_model(model)
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (onnx.helper.make_node("Relu", ["x", "x"], ["b"]), "2 inputs, expected 1"),
+        (onnx.helper.make_node("Add", ["x", ""], ["b"]), "'B' is missing"),
+        (onnx.helper.make_node("Concat", ["x"], ["b"]), "'axis' is missing"),
+        (onnx.helper.make_node("Concat", ["x"], ["b"], axis=0.5), "'axis' is FLOAT, expected INT"),
+        (onnx.helper.make_node("Concat", ["x"], ["b"], axes=1), "no attribute 'axes'. Did you mean 'axis'"),
+        (onnx.helper.make_node("Constant", [], ["b"]), "0 values"),
+    ],
+)
+def test_node_that_does_not_fit_its_schema(node: onnx.NodeProto, words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(_graph([node], ["b"]))
+    assert words in str(caught.value)
