@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
+from qcompiler.cli.bench import bench_command
+from qcompiler.cli.compare import compare_command
 from qcompiler.cli.compile import compile_command
+from qcompiler.cli.export import export_command
+from qcompiler.cli.inspect import inspect_command
 from qcompiler.cli.listing import passes_command, targets_command
 
 app = typer.Typer(
@@ -39,5 +43,9 @@ def program(
 
 
 app.command("compile")(compile_command)
+app.command("inspect")(inspect_command)
+app.command("compare")(compare_command)
+app.command("bench")(bench_command)
+app.command("export")(export_command)
 app.command("passes")(passes_command)
 app.command("targets")(targets_command)

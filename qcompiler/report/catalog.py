@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from qcompiler.pipeline.options import OptionInfo, describe
-from qcompiler.report.console import plain_table, stdout_console
+from qcompiler.report.console import plain_table, print_table, stdout_console
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def _show_entry(console: Console, entry: Entry, *, in_full: bool) -> None:
     if entry.options:
         table = plain_table("option", "type", "default", "meaning")
         for option in entry.options:
-            table.add_row(f"  {option.name}", _kind(option), _text(option.default), option.help)
-        console.print(table)
+            table.add_row(option.name, _kind(option), _text(option.default), option.help)
+        print_table(console, table)
     else:
         console.print("  no options")
     if in_full and entry.details:

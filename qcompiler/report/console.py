@@ -1,18 +1,21 @@
-"""Where text goes: stdout, in colour on a terminal only, and never narrower than is readable."""
+"""Where text goes: stdout, in colour on a terminal only."""
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
-PIPED_WIDTH = 100
-"""Columns where stdout is no terminal."""
+PIPED_WIDTH = 160
+"""Columns where stdout is no terminal: node names stay on one line, to be searched for."""
 
 
 def stdout_console() -> Console:
     """A console on stdout; markup is off because node names contain brackets."""
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_WIDTH
     return console
 
@@ -24,3 +27,13 @@ def plain_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
         is_number = column in right
         table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     return table
+
+
+def heading(console: Console, text: str) -> None:
+    """The title of a section, after an empty line."""
+    console.print(f"\n{text}", style="bold")
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A table, indented below its heading."""
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))

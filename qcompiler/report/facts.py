@@ -27,12 +27,13 @@ class PassFacts:
 
 @dataclass(frozen=True)
 class SpeedFacts:
-    """Float time / compiled time with its confidence interval: above 1 is faster."""
+    """Float time / compiled time with its 95 % confidence interval: above 1 is faster."""
 
     ratio: float
     low: float
     high: float
-    confidence: float
+    float_ms: float
+    deployed_ms: float
     threads: int
 
 

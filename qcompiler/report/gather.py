@@ -64,10 +64,10 @@ def _configured(record: ConfiguredRecord) -> Configured:
 
 
 def _speed(result: CompileResult, threads: int) -> SpeedFacts | None:
-    if result.speed is None:
+    found = result.speed
+    if found is None:
         return None
-    ratio = result.speed.ratio
-    return SpeedFacts(ratio.median, ratio.low, ratio.high, ratio.confidence, threads)
+    return SpeedFacts(found.ratio, found.low, found.high, found.float_ms, found.deployed_ms, threads)
 
 
 def _outputs(result: CompileResult) -> tuple[ValueFacts, ...]:

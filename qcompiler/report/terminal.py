@@ -6,16 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from qcompiler.report.console import plain_table, stdout_console
+from qcompiler.report.console import heading, plain_table, print_table, stdout_console
 from qcompiler.report.facts import CompileFacts, Configured, Group, ValueFacts
 from qcompiler.report.units import counted, megabytes, small
 from qcompiler.verify.metrics import format_db
 
-_COMPARISONS = {
-    "quantization": "quantization",
-    "lowering": "lowering",
-    "deployed": "deployed",
-}
 _MEANING = (
     "quantization: float against quantized as written; lowering: that against what runs; deployed: both."
 )
@@ -39,17 +34,17 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
     table = plain_table("", "")
     table.show_header = False
     table.add_row(
-        "  pipeline", ", ".join(item.name for item in facts.pipeline) + f" for {_spelled(facts.target)}"
+        "pipeline", ", ".join(item.name for item in facts.pipeline) + f" for {_spelled(facts.target)}"
     )
-    table.add_row("  size", _size(facts))
-    table.add_row("  weights", f"{facts.achieved_bits:.1f} bits each, all stored bytes counted")
+    table.add_row("size", _size(facts))
+    table.add_row("weights", f"{facts.achieved_bits:.1f} bits each, all stored bytes counted")
     if facts.speed is not None:
         speed = facts.speed
-        interval = f"{100 * speed.confidence:.0f} % interval {speed.low:.2f} to {speed.high:.2f}"
+        interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
         threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
-        table.add_row("  speed", f"{speed.ratio:.2f}x float ({interval}, {threads})")
-    table.add_row("  manifest", facts.manifest)
-    console.print(table)
+        table.add_row("speed", f"{speed.ratio:.2f}x float ({interval}, {threads})")
+    table.add_row("manifest", facts.manifest)
+    print_table(console, table)
 
 
 def _spelled(item: Configured) -> str:
@@ -68,14 +63,14 @@ def _print_accuracy(console: Console, facts: CompileFacts) -> None:
     if not facts.outputs:
         return
     source = f", {facts.held_out}" if facts.held_out else ""
-    _heading(console, f"Outputs, {facts.samples} feeds{source}")
+    heading(console, f"Outputs, {facts.samples} feeds{source}")
     table = plain_table(
         "comparison", "output", "SQNR", "cosine", "max error", right=("SQNR", "cosine", "max error")
     )
     for item in facts.outputs:
         style = "bold" if item.comparison == "deployed" else ""
-        table.add_row(f"  {_COMPARISONS[item.comparison]}", item.value, *_figures(item), style=style)
-    console.print(table)
+        table.add_row(f"{item.comparison}", item.value, *_figures(item), style=style)
+    print_table(console, table)
     console.print(f"  {_MEANING}", style="dim")
 
 
@@ -86,18 +81,18 @@ def _figures(item: ValueFacts) -> tuple[str, str, str]:
 
 
 def _print_passes(console: Console, facts: CompileFacts) -> None:
-    _heading(console, "Passes")
+    heading(console, "Passes")
     table = plain_table(
         "nodes", "quantized", "transformed", "skipped", right=("quantized", "transformed", "skipped")
     )
     for item in facts.passes:
-        table.add_row(f"  {item.name}", str(item.quantized), str(item.transformed), str(item.skipped))
-    console.print(table)
+        table.add_row(item.name, str(item.quantized), str(item.transformed), str(item.skipped))
+    print_table(console, table)
 
 
 def _print_kernels(console: Console, facts: CompileFacts) -> None:
     if facts.kernels:
-        _heading(console, "Integer kernels that run quantized nodes")
+        heading(console, "Integer kernels that run quantized nodes")
         console.print(f"  {counted({item.kernel: item.nodes for item in facts.kernels})}")
     if facts.fusions:
         console.print(f"  fusions: {counted(facts.fusions)}")
@@ -107,30 +102,26 @@ def _print_kernels(console: Console, facts: CompileFacts) -> None:
 def _print_groups(console: Console, title: str, groups: Sequence[Group]) -> None:
     if not groups:
         return
-    _heading(console, title)
+    heading(console, title)
     table = plain_table("nodes", "reason")
     for group in groups:
-        table.add_row(f"  {counted(group.operators)}", group.reason)
-    console.print(table)
+        table.add_row(f"{counted(group.operators)}", group.reason)
+    print_table(console, table)
 
 
 def _print_worst(console: Console, worst: Sequence[ValueFacts]) -> None:
     if not worst:
         return
-    _heading(console, "Worst nodes inside (quantization)")
+    heading(console, "Worst nodes inside (quantization)")
     table = plain_table("SQNR", "op", "node", right=("SQNR",))
     for item in worst:
-        table.add_row(f"  {format_db(item.sqnr_db)}", item.op_type, item.node or item.value)
-    console.print(table)
+        table.add_row(f"{format_db(item.sqnr_db)}", item.op_type, item.node or item.value)
+    print_table(console, table)
 
 
 def _print_lines(console: Console, title: str, lines: Sequence[str], style: str = "") -> None:
     if not lines:
         return
-    _heading(console, title)
+    heading(console, title)
     for line in lines:
         console.print(f"  - {line}", style=style)
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print(f"\n{text}", style="bold")

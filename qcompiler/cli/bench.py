@@ -1,0 +1,54 @@
+"""``qcompile bench A B ...``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcompiler.cli import options as cli
+from qcompiler.cli.command import command
+from qcompiler.cli.data import Reading
+from qcompiler.cli.models import Data
+
+FEEDS = 4
+"""Feeds that one timed pass runs, at most: enough to vary, few enough to repeat."""
+
+
+@command
+def bench_command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="The first is the baseline.")],
+    *,
+    data: Data = None,
+    reading: Reading,
+    threads: cli.Threads = 1,
+    seconds: Annotated[float, typer.Option(help="Time budget of the latency measurement.", min=0.1)] = 30.0,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=3)] = 15,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Also measure load time and resident memory.")
+    ] = True,
+    json: cli.Json = False,
+) -> None:
+    """Time models against each other: interleaved, medians, ratios, load time, resident memory.
+
+    Example: qcompile bench model.onnx model.qc.onnx --data data.npz --threads 1
+    """
+    from itertools import islice
+
+    from qcompiler.cli.models import feeds_for, require_files
+    from qcompiler.measure.bench import bench_models
+    from qcompiler.report.bench import bench_facts, print_bench
+    from qcompiler.report.json import to_json
+
+    require_files(models)
+    source = feeds_for(models[0], data, reading.options())
+    feeds = list(islice(iter(source), FEEDS))
+    found = bench_models(
+        models, feeds, threads=threads, rounds=rounds, max_seconds=seconds, with_memory=memory
+    )
+    facts = bench_facts(found, feeds, source.description)
+    if json:
+        print(to_json(facts))
+    else:
+        print_bench(facts)

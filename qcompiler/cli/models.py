@@ -1,0 +1,50 @@
+"""Several models and the data that they run on, for ``compare`` and ``bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcompiler.cli.options import DATA
+
+if TYPE_CHECKING:
+    from qcompiler.data import DataOptions, FeedSource
+
+RANDOM = "random"
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="What the models run on, in every form that --calib takes. Default: random numbers.",
+        metavar="PATH",
+        rich_help_panel=DATA,
+    ),
+]
+
+
+def feeds_for(model: Path, data: str | None, options: DataOptions) -> FeedSource:
+    """Feeds that fit ``model``: from ``data``, or random ones.
+
+    Raises:
+        CalibrationError: the data cannot be read or does not fit.
+    """
+    from qcompiler.data import input_specs, open_data
+    from qcompiler.load import load_model
+
+    return open_data(data or RANDOM, input_specs(load_model(model)), options)
+
+
+def require_files(models: Sequence[Path]) -> None:
+    """Find a missing file before anything is loaded or timed.
+
+    Raises:
+        ModelError: a path is no file.
+    """
+    from qcompiler.errors import ModelError
+
+    for path in models:
+        if not path.is_file():
+            raise ModelError(f"{path} is no file; give .onnx files.")

@@ -1,0 +1,92 @@
+"""``qcompile bench`` on a terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from qcompiler.report.console import plain_table, print_table, stdout_console
+from qcompiler.report.units import megabytes
+
+if TYPE_CHECKING:
+    from qcompiler.measure.bench import BenchReport
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One model; ``ratio`` is the first model's time over this one's, None for the first itself."""
+
+    path: str
+    size_bytes: int
+    median_ms: float
+    best_ms: float
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    load_ms: float | None
+    resident_mb: float | None
+
+
+@dataclass(frozen=True)
+class BenchFacts:
+    """All models on the same feeds; times are per pass over all of them."""
+
+    data: str
+    shapes: dict[str, str]
+    feeds: int
+    threads: int
+    memory_note: str
+    models: tuple[BenchRow, ...]
+
+
+def bench_facts(found: BenchReport, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], data: str) -> BenchFacts:
+    """The figures of ``found``, measured on ``feeds`` of ``data``."""
+    rows = [
+        BenchRow(
+            path=str(item.path),
+            size_bytes=item.size_bytes,
+            median_ms=item.latency.median_ms,
+            best_ms=item.latency.best_ms,
+            ratio=item.ratio.median if item.ratio else None,
+            ratio_low=item.ratio.low if item.ratio else None,
+            ratio_high=item.ratio.high if item.ratio else None,
+            load_ms=item.load_ms,
+            resident_mb=item.resident_mb,
+        )
+        for item in found.models
+    ]
+    shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds[0].items()}
+    return BenchFacts(data, shapes, found.feeds, found.threads, found.memory_note, tuple(rows))
+
+
+def print_bench(facts: BenchFacts) -> None:
+    """One row a model."""
+    console = stdout_console()
+    shapes = ", ".join(f"{name} {shape}" for name, shape in facts.shapes.items())
+    threads = f"{facts.threads} thread{'s' if facts.threads > 1 else ''}"
+    console.print(f"{facts.feeds} feeds of {shapes}; {threads}", style="bold", soft_wrap=True)
+    console.print(f"  data: {facts.data}", soft_wrap=True)
+    numbers = ("size", "median ms", "speed", "load ms", "memory MB")
+    table = plain_table("model", *numbers, right=numbers)
+    for row in facts.models:
+        table.add_row(
+            row.path,
+            megabytes(row.size_bytes),
+            f"{row.median_ms / facts.feeds:.3f}",
+            _speed(row),
+            "" if row.load_ms is None else f"{row.load_ms:.0f}",
+            "" if row.resident_mb is None else f"{row.resident_mb:.0f}",
+        )
+    print_table(console, table)
+    console.print("  median ms is per feed; speed is the first model's time over this one's.", style="dim")
+    if facts.memory_note:
+        console.print(f"  no memory figures: {facts.memory_note}", style="dim")
+
+
+def _speed(row: BenchRow) -> str:
+    if row.ratio is None:
+        return "1"
+    return f"{row.ratio:.2f}x [{row.ratio_low:.2f}, {row.ratio_high:.2f}]"
