@@ -31,8 +31,11 @@ def tidy(model: ir.Model, axes: Mapping[str, Mapping[int, str]]) -> None:
         node.metadata_props.clear()
         for value in node.outputs:
             value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+    for value in model.graph.inputs:
         value.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+        value.shape, value.type = None, None  # the tensor has both; a second copy goes stale in others' tools
 
 
 def name_axes(graph: ir.Graph, axes: Mapping[str, Mapping[int, str]]) -> None:

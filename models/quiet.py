@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 _NOISY = ("torch", "torch.onnx", "torch.export", "transformers", "onnxscript", "onnx_ir")
@@ -18,9 +19,13 @@ _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HU
 @contextlib.contextmanager
 def offline_and_quiet() -> Iterator[None]:
     """No network, nothing on stdout, no warnings, no progress bars; everything is put back afterwards."""
+    hub: Any = import_module("huggingface_hub.constants") if find_spec("huggingface_hub") else None
+    online = hub is not None and not hub.HF_HUB_OFFLINE
     environment = {name: os.environ.get(name) for name in _ENVIRONMENT}
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     os.environ.update(_ENVIRONMENT)
+    if online:
+        hub.HF_HUB_OFFLINE = True
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -28,6 +33,8 @@ def offline_and_quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        if online:
+            hub.HF_HUB_OFFLINE = False
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         for name, value in environment.items():

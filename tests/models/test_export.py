@@ -108,6 +108,14 @@ CASES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("the exporter opened a network connection")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of the named case's checkpoint, written once."""
@@ -194,10 +202,13 @@ def test_a_wrong_result_writes_nothing(
 
 
 def test_state_of_the_process_is_put_back(saved: Callable[[str], Path], tmp_path: Path) -> None:
-    before = dict(os.environ), logging.getLogger("torch.onnx").level
+    from huggingface_hub import constants
+
+    before = dict(os.environ), logging.getLogger("torch.onnx").level, constants.HF_HUB_OFFLINE
     with pytest.raises(ModelError):
         export_transformers(saved("bert"), tmp_path / "m.onnx", task="text-classification")
-    assert (dict(os.environ), logging.getLogger("torch.onnx").level) == before
+    after = dict(os.environ), logging.getLogger("torch.onnx").level, constants.HF_HUB_OFFLINE
+    assert after == before
 
 
 def test_a_head_without_weights_is_refused(saved: Callable[[str], Path], tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_public_names_stay_and_traces_go() -> None:
     assert not any(node.metadata_props for node in model.graph)
 
 
+def test_weights_have_no_second_record_of_their_shape() -> None:
+    model = traced()
+    tidy(model, {})
+    recorded = {info.name for info in ir.to_proto(model).graph.value_info}
+    assert recorded
+    assert not recorded & set(model.graph.initializers)
+
+
 def test_names_are_unique() -> None:
     model = traced()
     for node in model.graph:
