@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from qcompiler.errors import OptionError
+from qcompiler.load.versions import NEWEST_OPSET
 from qcompiler.prepare.batchnorm import fold_batchnorms
 from qcompiler.prepare.clean import remove_unused
 from qcompiler.prepare.constants import lift_constants
@@ -12,7 +14,7 @@ from qcompiler.prepare.functions import inline_functions
 from qcompiler.prepare.hoist import hoist_constant_nodes
 from qcompiler.prepare.identity import remove_identities
 from qcompiler.prepare.naming import adopt_names, name_nodes, name_values, names_by_value
-from qcompiler.prepare.opset import raise_opset
+from qcompiler.prepare.opset import LOWEST_USABLE_OPSET, raise_opset
 from qcompiler.prepare.report import PrepareReport
 from qcompiler.prepare.shapes import infer_shapes
 from qcompiler.prepare.signature import Signature, drop_initialized_inputs
@@ -30,11 +32,16 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
 
     Args:
         model: a model that :func:`qcompiler.load.load_model` returned.
-        opset: version of the standard operators to raise to; a model is never lowered.
+        opset: version of the standard operators to raise to, 13 to 25; a model is never lowered.
 
     Raises:
+        OptionError: ``opset`` is out of range.
         UnsupportedError: opset 13, which the quantized formats need, cannot be reached.
     """
+    if not LOWEST_USABLE_OPSET <= opset <= NEWEST_OPSET:
+        raise OptionError(
+            f"opset {opset} is out of range; give one from {LOWEST_USABLE_OPSET} to {NEWEST_OPSET}"
+        )
     notes: list[str] = []
     opset_before = model.graph.opset_imports.get("", opset)
     inputs_dropped = drop_initialized_inputs(model)

@@ -184,3 +184,22 @@ def test_dynamic_and_empty_dimensions_survive() -> None:
     model, _ = check_equivalent(proto, {"x": np.zeros((2, 0), np.float32), "w": X})
     assert [str(value.shape) for value in model.graph.inputs] == ["[N,0]", "[N,M]"]
     assert [node.name for node in model.graph] == ["join"]
+
+
+def test_types_are_told_behind_operators_of_the_runtime() -> None:
+    proto = _parse(
+        """<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
+        g (float[N, 3] x) => (float[N, 3] y)
+        { a = com.microsoft.QuickGelu (x) b = Relu (a) c = com.microsoft.FusedMatMul <transB = 1> (b, x) d = Tanh (c)
+          y = MatMul (d, x) }"""
+    )
+    model, _ = check_equivalent(proto, {"x": X})
+    shapes = [str(node.outputs[0].shape) for node in model.graph]
+    assert shapes[:2] == ["[N,3]", "[N,3]"]
+    assert all(node.outputs[0].dtype == ir.DataType.FLOAT for node in model.graph)
+
+
+@pytest.mark.parametrize("opset", [7, 12, 26])
+def test_opset_out_of_range(opset: int) -> None:
+    with pytest.raises(OptionError, match=rf"opset {opset} is out of range"):
+        prepare(load_model(_parse(BRANCHES)), opset=opset)
