@@ -125,10 +125,10 @@ class RowSample(Probe):
         self._kept = 0
 
     def attach(self, tap: Tap) -> list[ir.Value]:
-        return [tap.strided_rows(self._per_batch)]
+        return [tap.spread_rows(self._per_batch)]
 
     def update(self, outputs: Sequence[Array]) -> None:
-        rows = outputs[0][: self._per_batch].copy()
+        rows = outputs[0].copy()
         self._rows.append(rows)
         self._kept += len(rows)
         if self._kept > 4 * self._count:  # bounded whatever the number of batches

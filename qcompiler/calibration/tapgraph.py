@@ -14,6 +14,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.qdq import add_initializer
 
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 
 class Tap:
     """Adds nodes behind one value of a calibration graph."""
@@ -45,9 +47,13 @@ class Tap:
         zero = self._constant(np.array(0, np.float32))
         return self._add("ReduceSum", [self._add("Mul", [self.value, zero], {})], {"keepdims": 0})
 
-    def strided_rows(self, count: int) -> ir.Value:
-        """Between ``count`` and ``2 count`` rows of the value seen as ``[rows, C]``, evenly spread."""
-        ints = np.int64
+    def spread_rows(self, count: int) -> ir.Value:
+        """At most ``count`` rows of the value seen as ``[rows, C]``: one from each of ``count`` equal parts.
+
+        Where inside its part a row lies follows the golden ratio: with one stride for all, a batch of padded
+        sequences would only ever show its first tokens.
+        """
+        ints, doubles = np.int64, np.float64
         width = self._add(
             "Gather", [self._shape(), self._constant(np.array([-1], ints))], {}, ir.DataType.INT64
         )
@@ -56,10 +62,15 @@ class Tap:
         )
         rows = self._add("Reshape", [self.value, flat], {})
         height = self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
-        step = self._add("Div", [height, self._constant(np.array([count], ints))], {}, ir.DataType.INT64)
-        step = self._add("Max", [step, self._constant(np.array([1], ints))], {}, ir.DataType.INT64)
-        start, axis = self._constant(np.array([0], ints)), self._constant(np.array([0], ints))
-        return self._add("Slice", [rows, start, height, axis, step], {})
+        taken = self._add("Min", [height, self._constant(np.array([count], ints))], {}, ir.DataType.INT64)
+        order = np.arange(count, dtype=doubles)
+        places = self._constant(order + (order * GOLDEN_RATIO) % 1.0)
+        zero = self._constant(np.array([0], ints))
+        parts = self._add("Slice", [places, zero, taken], {}, ir.DataType.DOUBLE)
+        height, taken = (self._cast(size, ir.DataType.DOUBLE) for size in (height, taken))
+        size_of_part = self._add("Div", [height, taken], {}, ir.DataType.DOUBLE)
+        chosen = self._add("Mul", [parts, size_of_part], {}, ir.DataType.DOUBLE)
+        return self._add("Gather", [rows, self._cast(chosen, ir.DataType.INT64)], {"axis": 0})
 
     def bins(self, low: float, high: float, count: int) -> ir.Value:
         """Index of the bin of every element, int32 of the value's shape."""

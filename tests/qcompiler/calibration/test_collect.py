@@ -93,6 +93,24 @@ def test_row_sample_holds_rows_of_the_data_and_no_more_than_asked(model: ir.Mode
     assert all(row.astype(np.float32).tobytes() in seen for row in sample)
 
 
+def test_row_sample_of_a_batch_as_long_as_the_sample_shows_more_than_its_first_tokens(
+    model: ir.Model,
+) -> None:
+    x = np.broadcast_to(np.arange(32, dtype=np.float32)[None, :, None], (16, 32, 4))
+    request = Rows("x", 16)
+    positions = collect(model, [request], [{"x": x}], batches=1).array(request)[:, 0]
+    # 16 rows on 32 positions: well spread is nearly all different, from both halves.
+    assert len(set(positions)) >= 12
+    assert positions.min() < 8
+    assert positions.max() >= 24
+
+
+def test_row_sample_is_everything_where_there_is_less_than_asked(model: ir.Model, feeds: Feeds) -> None:
+    request = Rows("doubled", 1000)
+    sample = collect(model, [request], feeds, batches=1).array(request)
+    np.testing.assert_array_equal(sample, everything(feeds))
+
+
 def test_a_mask_of_minus_infinity_like_values_keeps_its_extremes(model: ir.Model) -> None:
     x = np.zeros((1, 2, 4), np.float32)
     x[0, 0, 0] = -1.7e38
