@@ -44,23 +44,23 @@ def _is_runtime_operator(node: ir.Node) -> bool:
 
 
 def _infer(node: ir.Node) -> int:
-    changed = 0
     first = node.inputs[0] if node.inputs else None
-    if first is not None and first.type is not None and node.op_type in _SAME_SHAPE | _SAME_TYPE:
-        changed += _set_type(node.outputs[0], first.type)
-        if node.op_type in _SAME_SHAPE and node.outputs[0].shape is None and first.shape is not None:
-            node.outputs[0].shape = first.shape.copy()
-            changed += 1
+    if first is None or first.type is None:
+        return 0
+    changed = 0
+    if node.op_type in _SAME_SHAPE | _SAME_TYPE:
+        changed += _fill(node.outputs[0], first, shape=node.op_type in _SAME_SHAPE)
     for output, source in _PAST.get(node.op_type, {}).items():
         value = node.inputs[source] if source < len(node.inputs) else None
-        like = value if value is not None else first
-        if output < len(node.outputs) and like is not None and like.type is not None:
-            changed += _set_type(node.outputs[output], like.type)
+        if output < len(node.outputs):
+            changed += _fill(node.outputs[output], value or first, shape=node.op_type in _SAME_SHAPE)
     return changed
 
 
-def _set_type(value: ir.Value, type_: ir.TypeProtocol) -> int:
-    if value.type is not None or not value.name:
-        return 0
-    value.type = type_
-    return 1
+def _fill(value: ir.Value, like: ir.Value, *, shape: bool) -> int:
+    changed = 0
+    if value.type is None and like.type is not None and value.name:
+        value.type, changed = like.type, 1
+    if shape and value.shape is None and like.shape is not None and value.name:
+        value.shape, changed = like.shape.copy(), 1
+    return changed

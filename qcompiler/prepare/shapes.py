@@ -17,7 +17,9 @@ def infer_shapes(model: ir.Model, notes: list[str]) -> None:
     while infer_runtime_operators(model):
         _infer_standard(model)
     unknown = sum(
-        value.shape is None and bool(value.name) for node in model.graph.all_nodes() for value in node.outputs
+        value.shape is None and (bool(value.uses()) or value.is_graph_output())
+        for node in model.graph.all_nodes()
+        for value in node.outputs
     )
     if unknown:
         notes.append(f"{unknown} values have no known rank")
