@@ -26,8 +26,10 @@ Float64 = npt.NDArray[np.float64]
 SMALLEST, LARGEST = 1e-5, 1e5
 """Bounds of a smoothing scale."""
 
-ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))
-"""What the search tries: 0, 0.05, ... 1."""
+ALPHAS = tuple(step / 10 for step in range(11))
+"""What the search tries first."""
+REFINEMENT = 0.05
+"""How far it looks to both sides of the best of them."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,17 @@ def search_alpha(
     per_channel = np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0)
     exact = [rows @ weight for weight in weights]
     plain = _error(rows, low, high, weights, exact, np.ones(rows.shape[1]), codes)
-    best: tuple[float | None, float] = (None, plain)
-    for alpha in ALPHAS:
+
+    def error_of(alpha: float) -> float:
         scale = smoothing_scale(magnitude, per_channel, alpha)
-        error = _error(rows, low, high, weights, exact, scale, codes)
-        if error < best[1]:
-            best = (alpha, error)
-    return best[0], plain, best[1]
+        return _error(rows, low, high, weights, exact, scale, codes)
+
+    errors = {alpha: error_of(alpha) for alpha in ALPHAS}
+    coarse = min(errors, key=errors.__getitem__)
+    sides = (round(coarse + step, 2) for step in (-REFINEMENT, REFINEMENT))
+    errors |= {alpha: error_of(alpha) for alpha in sides if 0 <= alpha <= 1}
+    best = min(errors, key=errors.__getitem__)
+    return (best, plain, errors[best]) if errors[best] < plain else (None, plain, plain)
 
 
 def _error(
