@@ -59,7 +59,7 @@ def compare_models(
     nodes, unobserved = compare_inside(
         oracle_a, oracle_b, inside, repeatable, name_of=NodeNames(model_a), group_bytes=group_bytes
     )
-    if not points:
+    if not inside:
         unobserved = (*unobserved, Unobserved("", "the two models have no value of the same name inside"))
     return Comparison(nodes, outputs, samples, unobserved)
 

@@ -42,7 +42,7 @@ def compare_inside(
     Returns:
         The comparisons in the order of ``points``, and the points whose values have different shapes.
     """
-    usable = _float_points(a, b, points)
+    usable = _float_points(a, b, points) if points else []
     if not usable:
         return (), ()
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds

@@ -95,6 +95,8 @@ class OptimizedModel(ObservedModel):
 
 def float_values(observed: ObservedModel, names: Sequence[str]) -> set[str]:
     """Those of ``names`` that the runtime says are float tensors."""
+    if not names:
+        return set()
     session = observed.session(names)
     return {name for name in names if session.output_types[name] in _FLOAT_TYPES}
 

@@ -117,12 +117,12 @@ def lowered_points(
 ) -> list[Point]:
     """Values of the dialect that the graph a runtime made of it still holds, as floats or as codes."""
     there, points = set(deployed), []
-    restored = {item.restored for item in quantized.values()}
+    made_for_codes = {name for item in quantized.values() for name in (item.restored, item.codes_name)}
     of_inputs = [name for name in quantized if name not in dialect]
     for name in (*of_inputs, *dialect):
         item = quantized.get(name)
         point = None if item is None else _behind_quantization(item, dialect, there)
-        if point is None and name in there and name in dialect and name not in restored:
+        if point is None and name in there and name in dialect and name not in made_for_codes:
             point = Point(name, name, name)
         if point is not None:
             points.append(point)
