@@ -16,7 +16,7 @@ from qcompiler.load.operators import check_operators
 from qcompiler.load.order import sort_nodes
 from qcompiler.load.printable import check_printable
 from qcompiler.load.read import read_proto
-from qcompiler.load.sparse import densify_initializers
+from qcompiler.load.sparse import densify
 from qcompiler.load.tensors import check_tensors
 from qcompiler.load.versions import check_versions
 
@@ -64,7 +64,7 @@ def _convert(where: str, proto: onnx.ModelProto, folder: Path | None) -> ir.Mode
     imports = {entry.domain: entry.version for entry in proto.opset_import}
     check_versions(where, proto.ir_version, imports.get("", imports.get("ai.onnx")))
     check_printable(where, proto)
-    densify_initializers(where, proto)
+    densify(where, proto)
     check_tensors(where, proto, folder)
     check_names(where, proto)
     model = ir.from_proto(proto)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import onnx
@@ -20,13 +21,16 @@ def read_proto(path: Path) -> onnx.ModelProto:
         ModelError: no such file, a directory, empty, too large, not a protobuf, or cut short.
     """
     size_bytes = _check_file(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(content)
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as content,
+        ):
+            proto.ParseFromString(content)  # mapped: inline weights are in memory once, not twice
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except DecodeError as error:
         raise ModelError(
             f"{path}: not an ONNX model, or cut short ({size_bytes} bytes do not parse as a protobuf); "

@@ -1,4 +1,4 @@
-"""Sparse initializers become ordinary ones: ONNX Runtime does the same when it loads them."""
+"""Sparse initializers and constants become ordinary ones: ONNX Runtime does the same when it loads them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import onnx
 from onnx import numpy_helper
 
 from qcompiler.errors import ModelError, UnsupportedError
-from qcompiler.load.contents import all_graphs
+from qcompiler.load.contents import all_graphs, all_nodes, describe
 
 LARGEST_DENSE_BYTES = 2**31
 
 
-def densify_initializers(where: str, model: onnx.ModelProto) -> None:
-    """Replace every sparse initializer in place.
+def densify(where: str, model: onnx.ModelProto) -> None:
+    """Replace every sparse initializer and every sparse value of a Constant node in place.
 
     Raises:
         ModelError: indices that do not fit values and shape.
@@ -23,11 +23,16 @@ def densify_initializers(where: str, model: onnx.ModelProto) -> None:
     """
     for graph in all_graphs(model):
         for sparse in graph.sparse_initializer:
-            graph.initializer.append(_densify(f"{where}: sparse initializer {sparse.values.name!r}", sparse))
+            graph.initializer.append(_dense(f"{where}: sparse initializer {sparse.values.name!r}", sparse))
         graph.ClearField("sparse_initializer")
+    for node in all_nodes(model):
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "sparse_value":
+                value = _dense(f"{where}: sparse value of {describe(node)}", attribute.sparse_tensor)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", value))
 
 
-def _densify(at: str, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+def _dense(at: str, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     values = numpy_helper.to_array(sparse.values)
     indices = numpy_helper.to_array(sparse.indices)
     shape = tuple(sparse.dims)

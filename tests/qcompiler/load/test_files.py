@@ -135,6 +135,17 @@ def test_string_tensors_and_sparse_initializers_are_taken() -> None:
     assert len(proto.graph.sparse_initializer) == 1, "the caller's model was changed"
 
 
+def test_sparse_constant_is_taken() -> None:
+    proto = _proto()
+    values = onnx.numpy_helper.from_array(np.array([7.0], np.float32))
+    indices = onnx.numpy_helper.from_array(np.array([[2]], np.int64))
+    node = proto.graph.node.add(op_type="Constant", output=["v"])
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [4])
+    node.attribute.append(onnx.helper.make_attribute("sparse_value", sparse))
+    (constant,) = (node for node in load_model(proto).graph if node.op_type == "Constant")
+    assert constant.attributes["value"].as_tensor().numpy().tolist() == [0, 0, 7, 0]
+
+
 def test_models_in_memory_are_not_modified() -> None:
     proto = _proto()
     before = proto.SerializeToString()
