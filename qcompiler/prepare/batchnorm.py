@@ -1,37 +1,22 @@
-"""BatchNormalization merged into the Conv, ConvTranspose or Gemm before it.
+"""BatchNormalization, and Mul or Add by constants, merged into the Conv, ConvTranspose or Gemm before it.
 
-At inference ``y = (x - mean) * gamma / sqrt(variance + epsilon) + beta`` scales and shifts every channel, as
-the weights before it can: ``W' = W * s`` along the output channels and ``b' = (b - mean) * s + beta`` with
-``s = gamma / sqrt(variance + epsilon)``.
+What scales and shifts every output channel, ``y = x * s + t``, the weights before it can do as well:
+``W' = W * s`` along the output channels and ``b' = b * s + t``.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.graph.qdq import add_initializer
+from qcompiler.prepare.affine import AFFINE_OPERATORS, Array, ChannelAffine, read_affine
 
-Array = npt.NDArray[np.floating]
+ABSORBED = "qcompiler.absorbed"
+"""Metadata key: names of the nodes of the user's file that were merged into a node, one a line."""
 
-
-@dataclass(frozen=True)
-class ChannelAffine:
-    """``y = x * scale + shift`` per channel, both ``[C]`` float64."""
-
-    scale: npt.NDArray[np.float64]
-    shift: npt.NDArray[np.float64]
-
-
-def batchnorm_affine(
-    gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float
-) -> ChannelAffine:
-    """Return what BatchNormalization does to each channel at inference; all arrays ``[C]``."""
-    scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
-    return ChannelAffine(scale, beta - mean * scale)
+_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm"})
 
 
 def scale_output_channels(weight: Array, scale: npt.NDArray[np.float64], axis: int, groups: int) -> Array:
@@ -55,93 +40,77 @@ def fold_batchnorms(model: ir.Model, notes: list[str]) -> int:
     """Fold in place, in subgraphs too, and return how many; the node before keeps its name."""
     folded = 0
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "BatchNormalization" or node.domain != "":
+        if node.op_type not in AFFINE_OPERATORS or node.domain != "":
             continue
-        reason = _refusal(node)
-        if reason is None:
-            _fold(node)
+        linear = _linear_before(node)
+        affine = _read(node, linear) if isinstance(linear, ir.Node) else linear
+        if isinstance(linear, ir.Node) and isinstance(affine, ChannelAffine):
+            _fold(node, linear, affine)
             folded += 1
-        else:
-            notes.append(f"{node.name} (BatchNormalization) not folded: {reason}")
+        elif node.op_type == "BatchNormalization":
+            notes.append(f"{node.name} (BatchNormalization) not folded: {affine}")
     return folded
 
 
-def _refusal(batchnorm: ir.Node) -> str | None:
-    """Return why the node cannot be folded, None when it can."""
-    value = batchnorm.inputs[0]
-    linear = value.producer() if value is not None else None
-    if linear is None or linear.op_type not in ("Conv", "ConvTranspose", "Gemm") or linear.domain != "":
+def _linear_before(node: ir.Node) -> ir.Node | str:
+    """Return the node whose result only ``node`` reads, or why there is none."""
+    values = node.inputs[:1] if node.op_type == "BatchNormalization" else node.inputs
+    made = [(value, producer) for value in values if value is not None and (producer := value.producer())]
+    if len(made) != 1 or made[0][1].op_type not in _LINEAR or made[0][1].domain != "":
         return "no Conv, ConvTranspose or Gemm before it"
-    if (
-        value is None
-        or len(value.uses()) != 1
-        or value.is_graph_output()
-        or linear.graph is not batchnorm.graph
-    ):
+    value, linear = made[0]
+    if len(value.uses()) != 1 or value.is_graph_output() or linear.graph is not node.graph:
         return f"the result of {linear.name} is used elsewhere too"
-    if (
-        len(batchnorm.inputs) != 5
-        or any(output.uses() for output in batchnorm.outputs[1:])
-        or _trains(batchnorm)
-    ):
-        return "it is in training mode"
-    for parameter in (*linear.inputs[1:], *batchnorm.inputs[1:]):
+    return linear
+
+
+def _read(node: ir.Node, linear: ir.Node) -> ChannelAffine | str:
+    for parameter in linear.inputs[1:]:
         if parameter is not None and parameter.const_value is None:
             return f"{parameter.name!r} is not a constant"
-    return _misfit(linear, batchnorm)
-
-
-def _misfit(linear: ir.Node, batchnorm: ir.Node) -> str | None:
-    """Return what is wrong with the numbers, None when there is one of each per output channel."""
     weight, bias = _array(linear.inputs[1]), _bias(linear)
     axis, groups = _output_axis(linear)
-    channels = weight.shape[axis] * groups if weight.ndim > axis else 0
-    parameters = [_array(value) for value in batchnorm.inputs[1:]]
-    if groups < 1 or len(weight) % groups or any(parameter.shape != (channels,) for parameter in parameters):
-        return f"its parameters do not fit the {channels} output channels of {linear.name}"
-    if not np.all(parameters[3] + _float(batchnorm, "epsilon", 1e-5) > 0):
-        return "its variance is not positive"
+    if weight.ndim <= axis or groups < 1 or len(weight) % groups:
+        return f"the weight of {linear.name} does not fit its groups"
+    channels = weight.shape[axis] * groups
     if bias is not None and _array(bias).shape not in ((), (1,), (channels,), (1, channels), (1, 1)):
         return f"the bias of {linear.name} is not one number per channel"
-    return None
+    tied = linear.inputs[1] is not None and len(linear.inputs[1].uses()) > 1
+    if tied and node.op_type != "BatchNormalization":
+        return f"the weight of {linear.name} is used elsewhere too"
+    return read_affine(node, weight.ndim, channels)
 
 
-def _fold(batchnorm: ir.Node) -> None:
-    linear = batchnorm.inputs[0].producer() if batchnorm.inputs[0] is not None else None
-    graph = batchnorm.graph
-    assert linear is not None
+def _fold(node: ir.Node, linear: ir.Node, affine: ChannelAffine) -> None:
+    graph, weight, bias = node.graph, linear.inputs[1], _bias(linear)
     assert isinstance(graph, ir.Graph)
-    gamma, beta, mean, variance = (_array(value) for value in batchnorm.inputs[1:])
-    affine = batchnorm_affine(gamma, beta, mean, variance, _float(batchnorm, "epsilon", 1e-5))
-
-    weight, bias = linear.inputs[1], _bias(linear)
     assert weight is not None
-    axis, groups = _output_axis(linear)
-    if linear.op_type == "Gemm":
-        multiplier = _float(linear, "beta", 1.0)
-        linear.attributes.pop("beta", None)
-    else:
-        multiplier = 1.0
-    old_bias = multiplier * _array(bias).astype(np.float64).reshape(-1) if bias is not None else 0.0
-    new_weight = scale_output_channels(_array(weight), affine.scale, axis, groups)
-    new_bias = (old_bias * affine.scale + affine.shift).astype(new_weight.dtype)
-
-    linear.replace_input_with(1, add_initializer(graph, f"{weight.name}_folded", new_weight))
+    old_weight = _array(weight)
+    old_bias = np.zeros(1) if bias is None else _array(bias).astype(np.float64).reshape(-1)
+    if linear.op_type == "Gemm" and (beta := linear.attributes.pop("beta", None)) is not None:
+        old_bias = old_bias * beta.as_float()
+    new_bias = (old_bias * affine.scale + affine.shift).astype(old_weight.dtype)
+    if np.any(affine.scale != 1):
+        axis, groups = _output_axis(linear)
+        scaled = scale_output_channels(old_weight, affine.scale, axis, groups)
+        linear.replace_input_with(1, add_initializer(graph, f"{weight.name}_folded", scaled))
     linear.resize_inputs(3)
     linear.replace_input_with(2, add_initializer(graph, f"{linear.name}_bias_folded", new_bias))
-    linear.metadata_props["qcompiler.absorbed"] = str(batchnorm.name)
-    _hand_over_output(batchnorm, linear, graph)
+    absorbed = linear.metadata_props.get(ABSORBED)
+    linear.metadata_props[ABSORBED] = f"{absorbed}\n{node.name}" if absorbed else str(node.name)
+    _hand_over_output(node, linear, graph)
 
 
-def _hand_over_output(batchnorm: ir.Node, linear: ir.Node, graph: ir.Graph) -> None:
-    old, new = batchnorm.outputs[0], linear.outputs[0]
+def _hand_over_output(node: ir.Node, linear: ir.Node, graph: ir.Graph) -> None:
+    old, new = node.outputs[0], linear.outputs[0]
     name, shape = old.name, old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)
-    graph.remove(batchnorm, safe=True)
+    graph.remove(node, safe=True)
     new.name, new.shape = name, shape or new.shape
 
 
 def _output_axis(linear: ir.Node) -> tuple[int, int]:
+    """Return the weight's axis of output channels, and how many groups share it."""
     if linear.op_type == "ConvTranspose":
         return 1, _int(linear, "group", 1)
     if linear.op_type == "Gemm":
@@ -153,10 +122,6 @@ def _bias(linear: ir.Node) -> ir.Value | None:
     return linear.inputs[2] if len(linear.inputs) > 2 else None
 
 
-def _trains(batchnorm: ir.Node) -> bool:
-    return bool(_int(batchnorm, "training_mode", 0))
-
-
 def _array(value: ir.Value | None) -> Array:
     assert value is not None
     assert value.const_value is not None
@@ -166,8 +131,3 @@ def _array(value: ir.Value | None) -> Array:
 def _int(node: ir.Node, name: str, default: int) -> int:
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.as_int()
-
-
-def _float(node: ir.Node, name: str, default: float) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_float()

@@ -19,7 +19,7 @@ class PrepareReport:
         constants_lifted: Constant nodes turned into initializers.
         nodes_folded: nodes computed at compile time, or removed because nothing used them.
         identities_removed: Identity, and Dropout at inference.
-        batchnorms_folded: BatchNormalization merged into the weights before it.
+        batchnorms_folded: BatchNormalization, Mul or Add by constants, merged into the weights before it.
         notes: what could not be done, with node and reason.
     """
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import OptionError, suggest
 from qcompiler.graph.qdq import ORIGIN
+from qcompiler.prepare.batchnorm import ABSORBED
 
 OPERATOR_PREFIX = "op:"
 
@@ -17,7 +18,8 @@ def select_nodes(model: ir.Model, include: Sequence[str], exclude: Sequence[str]
     """Return the names of the nodes that ``include`` leaves in and ``exclude`` does not take out.
 
     A glob (``*``, ``?``, ``[...]``; case counts) is matched against the name a node has in the user's file, in
-    subgraphs too; ``op:Conv`` selects by operator.  A name that contains a bracket matches itself as well.
+    subgraphs too, or that of a node it absorbed; ``op:Conv`` selects by operator.  A name that contains a
+    bracket matches itself as well.
 
     Args:
         model: a prepared model.
@@ -45,8 +47,8 @@ def _matched(option: str, globs: Iterable[str], nodes: Sequence[ir.Node]) -> set
 def _matches(node: ir.Node, glob: str) -> bool:
     if glob.startswith(OPERATOR_PREFIX):
         return fnmatchcase(node.op_type, glob.removeprefix(OPERATOR_PREFIX))
-    origin = _origin(node)
-    return glob == origin or fnmatchcase(origin, glob)
+    names = [_origin(node), *filter(None, node.metadata_props.get(ABSORBED, "").split("\n"))]
+    return any(glob == name or fnmatchcase(name, glob) for name in names)
 
 
 def _origin(node: ir.Node) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qcompiler.graph.qdq import ORIGIN
 from qcompiler.prepare.batchnorm import scale_output_channels
+from qcompiler.prepare.select import select_nodes
 from tests.qcompiler.prepare.running import check_equivalent, op_types
 
 RNG = np.random.default_rng(11)
@@ -94,6 +95,45 @@ def test_a_weight_that_two_convs_share_is_not_changed_for_the_other() -> None:
     model, report = check_equivalent(proto, {"x": RNG.standard_normal((2, 4, 5, 5)).astype(np.float32)})
     assert report.batchnorms_folded == 1
     assert op_types(model) == ["Conv", "Conv", "Add"]
+
+
+AFFINES = {
+    "Conv": "u = Mul (t, p) v = Add (k, u) a = Sub (v, p) y = Div (a, two)",
+    "Conv <group = 2>": "u = Div (t, p) y = Mul (u, two)",
+}
+
+
+@pytest.mark.parametrize("conv", AFFINES)
+def test_constants_after_a_conv_are_merged(conv: str) -> None:
+    weights = {
+        "w": (6, 2 if "group" in conv else 4, 3, 3),
+        "c": (6,),
+        "p": (6, 1, 1),
+        "k": (1, 6, 1, 1),
+        "two": (),
+    }
+    proto = _model(f"[linear] t = {conv} (x, w, c) {AFFINES[conv]}", weights, "2, 4, 5, 5")
+    model, report = check_equivalent(proto, {"x": RNG.standard_normal((2, 4, 5, 5)).astype(np.float32)})
+    (node,) = model.graph
+    assert node.name == "linear"
+    assert report.batchnorms_folded == AFFINES[conv].count("=")
+    assert select_nodes(model, ["Mul_*"], []) == {"linear"}, "an absorbed node is no longer addressable"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "t = Conv (x, w) y = Mul (t, row)",
+        "t = Conv (x, w) y = Div (one, t)",
+        "t = Conv (x, w) y = Mul (t, t)",
+        "t = Conv (x, w) u = Conv (x, w) v = Mul (u, one) y = Add (t, v)",
+    ],
+)
+def test_what_is_no_affine_of_channels_stays(nodes: str) -> None:
+    weights = {"w": (4, 4, 1, 1), "c": (4,), "row": (5,), "one": ()}
+    proto = _model(nodes, weights, "2, 4, 5, 5")
+    model, _ = check_equivalent(proto, {"x": RNG.standard_normal((2, 4, 5, 5)).astype(np.float32)})
+    assert len(op_types(model)) == nodes.count("=")
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
