@@ -37,6 +37,7 @@ def bench_command(
     from itertools import islice
 
     from qcompiler.cli.models import feeds_for, require_files
+    from qcompiler.cli.progress import progress_display
     from qcompiler.measure.bench import bench_models
     from qcompiler.report.bench import bench_facts, print_bench
     from qcompiler.report.json import to_json
@@ -44,9 +45,10 @@ def bench_command(
     require_files(models)
     source = feeds_for(models[0], data, reading.options())
     feeds = list(islice(iter(source), FEEDS))
-    found = bench_models(
-        models, feeds, threads=threads, rounds=rounds, max_seconds=seconds, with_memory=memory
-    )
+    with progress_display("measuring"):
+        found = bench_models(
+            models, feeds, threads=threads, rounds=rounds, max_seconds=seconds, with_memory=memory
+        )
     facts = bench_facts(found, feeds, source.description)
     if json:
         print(to_json(facts))

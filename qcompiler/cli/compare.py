@@ -29,13 +29,15 @@ def compare_command(
     Example: qcompile compare model.onnx model.qc.onnx --data data.npz --worst 20
     """
     from qcompiler.cli.models import feeds_for, require_files
+    from qcompiler.cli.progress import progress_display
     from qcompiler.report.comparison import comparison_facts, print_comparison
     from qcompiler.report.json import to_json
     from qcompiler.verify.compare import compare_models
 
     require_files([reference, other])
     feeds = feeds_for(reference, data, reading.options())
-    found = compare_models(reference, other, feeds, threads=threads)
+    with progress_display("comparing"):
+        found = compare_models(reference, other, feeds, threads=threads)
     facts = comparison_facts(found, str(reference), str(other), feeds.description, worst)
     if json:
         print(to_json(facts))

@@ -46,7 +46,7 @@ def compile_command(
         opset=opset,
         external=external_data,
     )
-    with progress_display() as progress:
+    with progress_display("compiling") as progress:
         result = compile_model(
             model,
             passes,
@@ -59,7 +59,9 @@ def compile_command(
             options=options,
             progress=progress,
         )
-    facts = gather(result, model, threads=checks.threads)
+    facts = gather(
+        result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
+    )
     if json:
         print(to_json(facts))
     elif not is_quiet():

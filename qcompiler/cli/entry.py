@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(with_command(arguments, list(app_commands())), prog_name="qcompile", standalone_mode=False)
         sys.stdout.flush()
         return _fail("interrupted.", INTERRUPTED) if code == INTERRUPTED else int(code or 0)
-    except (ClosedPipeError, BrokenPipeError):
+    except (ClosedPipeError, BrokenPipeError, SystemExit):  # typer and rich end the process for a closed pipe
         return _closed_pipe()
     except (KeyboardInterrupt, Abort):
         return _fail("interrupted.", INTERRUPTED)

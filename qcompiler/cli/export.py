@@ -33,13 +33,15 @@ def export_command(
 
     Example: qcompile export path/to/checkpoint -o model.onnx
     """
+    from qcompiler.cli.progress import progress_display
     from qcompiler.models.export import export_transformers
     from qcompiler.report.export import print_export
     from qcompiler.report.json import to_json
 
-    report = export_transformers(
-        directory, output, task=task, opset=opset, inputs=inputs, attention=attention
-    )
+    with progress_display("exporting"):
+        report = export_transformers(
+            directory, output, task=task, opset=opset, inputs=inputs, attention=attention
+        )
     if json:
         print(to_json(report))
     else:

@@ -12,12 +12,14 @@ def inspect_command(model: cli.Model, target: cli.Target = None, json: cli.Json 
 
     Example: qcompile inspect model.onnx --target ort-cpu
     """
+    from qcompiler.cli.progress import progress_display
     from qcompiler.inspect.model import inspect_model
     from qcompiler.pipeline.parse import parse_target
     from qcompiler.report.inspection import print_inspection
     from qcompiler.report.json import to_json
 
-    found = inspect_model(model, parse_target(target or "ort-cpu"))
+    with progress_display("inspecting"):
+        found = inspect_model(model, parse_target(target or "ort-cpu"))
     if json:
         print(to_json(found))
     else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 160
 """Columns where stdout is no terminal: node names stay on one line, to be searched for."""
@@ -37,3 +39,16 @@ def heading(console: Console, text: str) -> None:
 def print_table(console: Console, table: Table) -> None:
     """A table, indented below its heading."""
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    """A paragraph, indented below its heading."""
+    console.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
+
+
+def print_list(console: Console, lines: Sequence[str], style: str = "") -> None:
+    """Points with a hanging indent."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in lines:
+        grid.add_row(Text("-"), Text(line, style=style))
+    print_table(console, grid)

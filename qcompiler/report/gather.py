@@ -28,8 +28,16 @@ WORST_SHOWN = 5
 _SLOWER = "put back to float: it made the model slower"
 
 
-def gather(result: CompileResult, model: str | Path, *, threads: int = 1) -> CompileFacts:
-    """Collect the facts of ``result``, compiled from ``model`` and timed with ``threads`` threads."""
+def gather(
+    result: CompileResult, model: str | Path, *, threads: int = 1, verified_on: str = "random numbers"
+) -> CompileFacts:
+    """Collect the facts of ``result``.
+
+    Args:
+        model: what it was compiled from.
+        threads: what it was timed with.
+        verified_on: where the verification data came from, for a compile without calibration data.
+    """
     manifest, verification = result.manifest, result.verification
     outputs = _outputs(result)
     return CompileFacts(
@@ -45,11 +53,11 @@ def gather(result: CompileResult, model: str | Path, *, threads: int = 1) -> Com
         achieved_bits=manifest.bits.achieved,
         speed=_speed(result, threads),
         samples=verification.samples if verification else 0,
-        held_out=manifest.calibration.held_out if manifest.calibration else "",
+        held_out=manifest.calibration.held_out if manifest.calibration else verified_on,
         outputs=outputs,
         worst=_worst(result),
         passes=_pass_facts(result),
-        fusions=dict(result.legalized.fusions),
+        fusions={name: count for name, count in result.legalized.fusions.items() if count},
         kernels=_kernels(result),
         not_integer=_not_integer(result),
         left_in_float=_left_in_float(result),

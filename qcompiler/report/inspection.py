@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from qcompiler.inspect.inspection import Inspection, PassOutlook, ValueInfo, WeightInfo
-from qcompiler.report.console import heading, plain_table, print_table, stdout_console
+from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
 from qcompiler.report.units import counted, megabytes, shares
 
 WEIGHTS_SHOWN = 12
@@ -23,14 +23,13 @@ def print_inspection(found: Inspection, console: Console | None = None) -> None:
     console.print(f"  {megabytes(found.size_bytes)}; {found.parameters:,} float parameters")
     _print_values(console, found)
     heading(console, "Operators")
-    console.print(f"  {counted(found.operators)}")
+    print_text(console, counted(found.operators))
     _print_weights(console, found.weights, found.weight_bytes)
     _print_outlook(console, found.outlook, found.target)
     _print_reasons(console, found)
     if found.findings:
         heading(console, "Findings")
-        for line in found.findings:
-            console.print(f"  - {line}")
+        print_list(console, found.findings)
 
 
 def _print_values(console: Console, found: Inspection) -> None:
@@ -96,4 +95,4 @@ def _print_reasons(console: Console, found: Inspection) -> None:
     for operator, reason in found.unsupported.items():
         groups[reason or "no integer form"].append(operator)
     for reason, members in groups.items():
-        console.print(f"  {', '.join(members)}: {reason}")
+        print_text(console, f"{', '.join(members)}: {reason}")

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from qcompiler.report.console import heading, plain_table, print_table, stdout_console
+from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
 from qcompiler.report.facts import CompileFacts, Configured, Group, ValueFacts
 from qcompiler.report.units import counted, megabytes, small
 from qcompiler.verify.metrics import format_db
 
 _MEANING = (
-    "quantization: float against quantized as written; lowering: that against what runs; deployed: both."
+    "quantization: float against quantized, both as written; lowering: quantized as written against what runs; "
+    "deployed: float against what runs."
 )
 
 
@@ -71,7 +72,7 @@ def _print_accuracy(console: Console, facts: CompileFacts) -> None:
         style = "bold" if item.comparison == "deployed" else ""
         table.add_row(f"{item.comparison}", item.value, *_figures(item), style=style)
     print_table(console, table)
-    console.print(f"  {_MEANING}", style="dim")
+    print_text(console, _MEANING, "dim")
 
 
 def _figures(item: ValueFacts) -> tuple[str, str, str]:
@@ -93,9 +94,9 @@ def _print_passes(console: Console, facts: CompileFacts) -> None:
 def _print_kernels(console: Console, facts: CompileFacts) -> None:
     if facts.kernels:
         heading(console, "Integer kernels that run quantized nodes")
-        console.print(f"  {counted({item.kernel: item.nodes for item in facts.kernels})}")
+        print_text(console, counted({item.kernel: item.nodes for item in facts.kernels}))
     if facts.fusions:
-        console.print(f"  fusions: {counted(facts.fusions)}")
+        print_text(console, f"fusions: {counted(facts.fusions)}")
     _print_groups(console, "Quantized, but not run by an integer kernel", facts.not_integer)
 
 
@@ -123,5 +124,4 @@ def _print_lines(console: Console, title: str, lines: Sequence[str], style: str 
     if not lines:
         return
     heading(console, title)
-    for line in lines:
-        console.print(f"  - {line}", style=style)
+    print_list(console, lines, style)

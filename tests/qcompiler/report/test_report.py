@@ -1,0 +1,121 @@
+"""What a report says: facts gathered from a result, hints that follow from them, 80 columns, valid JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from qcompiler.driver import compile as compile_model
+from qcompiler.models.catalog import DIGITS
+from qcompiler.pipeline.base import NodeDecision, PassReport
+from qcompiler.report.facts import CompileFacts, ValueFacts
+from qcompiler.report.gather import gather
+from qcompiler.report.hints import hints_for
+from qcompiler.report.json import to_json
+from qcompiler.report.terminal import print_report
+from qcompiler.report.units import counted, megabytes, shares
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> CompileFacts:
+    folder = tmp_path_factory.mktemp("report")
+    calibration, target = DIGITS.calibration, "onnx"
+    result = compile_model(
+        DIGITS.onnx,
+        "int8_static",
+        calibration=calibration,
+        target=target,
+        exclude=["op:Gemm"],
+        output=folder,
+    )
+    return gather(result, DIGITS.onnx)
+
+
+def printed(facts: CompileFacts, *, width: int = 80, terminal: bool = False) -> str:
+    stream = io.StringIO()
+    print_report(facts, Console(file=stream, width=width, force_terminal=terminal, markup=False))
+    return stream.getvalue()
+
+
+def test_every_node_is_accounted_for_once(facts: CompileFacts) -> None:
+    left = {group.reason: group.nodes for group in facts.left_in_float}
+    assert left["excluded by the user"] == ("/classifier/Gemm",)
+    assert sum(len(nodes) for nodes in left.values()) == sum(item.skipped for item in facts.passes)
+    quantized = sum(item.quantized for item in facts.passes)
+    integer = sum(item.nodes for item in facts.kernels)
+    assert integer + sum(len(group.nodes) for group in facts.not_integer) == quantized
+
+
+def test_sizes_are_those_of_the_files(facts: CompileFacts) -> None:
+    assert facts.size_before_bytes == DIGITS.onnx.stat().st_size
+    assert facts.size_after_bytes == Path(facts.path).stat().st_size
+
+
+def test_the_terminal_report_fits_80_columns_without_colour(facts: CompileFacts) -> None:
+    text = printed(facts)
+    long_paths = (facts.path, facts.manifest)
+    for line in text.splitlines():
+        assert len(line) <= 80 or any(path in line for path in long_paths)
+    assert "\x1b" not in text
+    for word in ("digits.qc.onnx", "smaller", "logits", "int8_static", "excluded by the user", "Worst nodes"):
+        assert word in text
+
+
+def test_the_document_says_the_same(facts: CompileFacts) -> None:
+    document = json.loads(to_json(facts))
+    assert {"Gemm": 1} in [group["operators"] for group in document["left_in_float"]]
+    assert document["outputs"][0]["sqnr_db"] == facts.outputs[0].sqnr_db
+    assert document["speed"] is None
+
+
+def test_json_has_no_nan() -> None:
+    @dataclass(frozen=True)
+    class Figures:
+        values: tuple[float, ...]
+
+    assert json.loads(to_json(Figures((math.nan, math.inf, 1.5)))) == {"values": [None, None, 1.5]}
+
+
+def output(sqnr_db: float) -> ValueFacts:
+    return ValueFacts("deployed", "y", "", "", sqnr_db, 0.99, 0.1, 0.0, is_float=True)
+
+
+def report(name: str, op_type: str, count: int = 4) -> PassReport:
+    return PassReport(
+        name, tuple(NodeDecision(f"n{index}", op_type, "quantized", "") for index in range(count))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "op_type", "word"),
+    [
+        ("int8_static", "Conv", "bias_correction"),
+        ("int8_dynamic", "MatMul", "smoothquant"),
+        ("int8_dynamic", "Conv", "int8_static"),
+    ],
+)
+def test_hints_follow_from_the_operators(name: str, op_type: str, word: str) -> None:
+    assert any(word in hint for hint in hints_for([report(name, op_type)], [output(20.0)]))
+
+
+def test_a_good_result_needs_no_hint() -> None:
+    assert hints_for([report("int8_dynamic", "MatMul")], [output(45.0)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(512, "512 bytes"), (45_000, "45.0 kB"), (1_234_500_000, "1,234.5 MB")]
+)
+def test_sizes_in_words(size: int, text: str) -> None:
+    assert megabytes(size) == text
+
+
+def test_counts_and_shares_in_words() -> None:
+    assert counted({"Conv": 2, "Gemm": 1}) == "2 Conv, 1 Gemm"
+    assert shares(1, 2) == "50 %"
+    assert shares(0, 0) == "0 %"
