@@ -11,6 +11,7 @@ import numpy as np
 
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import HashContent, hash_file, hash_records
+from qcompiler.data.kinds import ARRAYS, ONE_ARRAY, Kind
 from qcompiler.data.npy import open_npy
 from qcompiler.data.npz import open_npz
 from qcompiler.data.options import DataOptions
@@ -53,7 +54,6 @@ class ArrayTable:
     count: int
     constant: frozenset[str]
     origin: str
-    batched: bool = True
     stacked: bool = True
 
     def __len__(self) -> int:
@@ -88,13 +88,23 @@ class _Rows(Mapping[str, Array]):
 
 def open_npz_samples(path: Path, inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
     """Feeds of a .npz with one array per model input."""
-    return open_columns(open_npz(path), inputs, options, str(path), hash_file(path))
+    return open_columns(
+        open_npz(path), inputs, options, ARRAYS, origin=str(path), hash_content=hash_file(path)
+    )
 
 
 def open_npy_samples(path: Path, inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
     """Feeds of a .npy, for a model with one input."""
-    name = only_input(inputs, options, str(path))
-    return open_columns({name: open_npy(path)}, inputs, options, str(path), hash_file(path))
+    name = only_input(inputs, str(path))
+    columns = {name: open_npy(path)}
+    return open_columns(columns, inputs, options, ONE_ARRAY, origin=str(path), hash_content=hash_file(path))
+
+
+def open_array(array: Array, inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
+    """Feeds of one array in memory, for a model with one input."""
+    name = only_input(inputs, "the data")
+    columns, hashed = {name: MemoryColumn(array)}, hash_records([{name: array}])
+    return open_columns(columns, inputs, options, ONE_ARRAY, origin="an array", hash_content=hashed)
 
 
 def open_dict(arrays: Mapping[str, object], inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
@@ -105,13 +115,16 @@ def open_dict(arrays: Mapping[str, object], inputs: Sequence[InputSpec], options
         for name, value in arrays.items()
     }
     columns = {name: MemoryColumn(array) for name, array in held.items()}
-    return open_columns(columns, inputs, options, "a dict of arrays", hash_records([held]))
+    hashed = hash_records([held])
+    return open_columns(columns, inputs, options, ARRAYS, origin="a dict of arrays", hash_content=hashed)
 
 
 def open_columns(
     columns: Mapping[str, Column],
     inputs: Sequence[InputSpec],
     options: DataOptions,
+    kind: Kind,
+    *,
     origin: str,
     hash_content: HashContent,
 ) -> Feeds:
@@ -120,7 +133,8 @@ def open_columns(
     Raises:
         CalibrationError: unequal numbers of samples; or see :func:`make_feeds`.
     """
-    names = [options.columns.get(spec.name, spec.name) for spec in inputs]
+    renamed = options.columns if "columns" in kind.reads else {}
+    names = [renamed.get(spec.name, spec.name) for spec in inputs]
     present = {name: columns[name].shape for name in names if name in columns}
     constant = frozenset(name for name, shape in present.items() if not shape)
     counts = {name: shape[0] for name, shape in present.items() if shape}
@@ -134,10 +148,10 @@ def open_columns(
         raise CalibrationError(f"{origin}: no array has a sample axis. Give a folder of .npz, a feed each.")
     count = next(iter(counts.values()), 1)  # without any known name, the first feed's check reports the names
     table = ArrayTable(columns, count, constant, origin)
-    return make_feeds(table, inputs, options, description=origin, hash_content=hash_content)
+    return make_feeds(table, inputs, options, kind, description=origin, hash_content=hash_content)
 
 
-def only_input(inputs: Sequence[InputSpec], options: DataOptions, origin: str) -> str:
+def only_input(inputs: Sequence[InputSpec], origin: str) -> str:
     """Return the name that a nameless array stands for.
 
     Raises:
@@ -148,4 +162,4 @@ def only_input(inputs: Sequence[InputSpec], options: DataOptions, origin: str) -
         raise CalibrationError(
             f"{origin} is one array, but the model has {len(inputs)} inputs ({names}). Give a .npz."
         )
-    return options.columns.get(inputs[0].name, inputs[0].name)
+    return inputs[0].name

@@ -8,6 +8,7 @@ from typing import overload
 
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_files
+from qcompiler.data.kinds import FEEDS
 from qcompiler.data.npz import read_npz
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds, make_feeds
@@ -37,4 +38,6 @@ def open_npz_folder(
     """Feeds of ``paths``, which lie in ``folder``."""
     table = FeedTable(NpzFolder(paths), lambda row: str(paths[row]))
     description = f"{folder} (a .npz per feed)"
-    return make_feeds(table, inputs, options, description=description, hash_content=hash_files(paths, folder))
+    return make_feeds(
+        table, inputs, options, FEEDS, description=description, hash_content=hash_files(paths, folder)
+    )

@@ -12,6 +12,7 @@ import numpy as np
 
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_files
+from qcompiler.data.kinds import PICTURES, Kind
 from qcompiler.data.optional import load_package
 from qcompiler.data.options import DataOptions, Layout
 from qcompiler.data.reason import first_line
@@ -38,6 +39,16 @@ class PictureFormat:
     layout: Layout
     raw: bool
     options: DataOptions
+
+    @property
+    def kind(self) -> Kind:
+        """Pictures, less the options that raw pixels and a single channel leave without effect."""
+        kind = PICTURES
+        if self.raw:
+            kind = kind.but("image_scale", "image_mean", "image_std", name="pictures of raw pixels")
+        if self.channels == 1:
+            kind = kind.but("image_order", name=f"{kind.name} in one channel")
+        return kind
 
     def __str__(self) -> str:
         shown = f"{self.height}x{self.width} {self.layout} {'L' if self.channels == 1 else self.options.image_order}"
@@ -84,7 +95,8 @@ def open_pictures(
         )
     table = SampleTable(Pictures(paths, form), lambda row: str(paths[row]))
     description = f"{folder} (pictures, {form})"
-    return make_feeds(table, inputs, options, description=description, hash_content=hash_files(paths, folder))
+    hashed = hash_files(paths, folder)
+    return make_feeds(table, inputs, options, form.kind, description=description, hash_content=hashed)
 
 
 def picture_format(inputs: Sequence[InputSpec], options: DataOptions) -> PictureFormat:
@@ -105,18 +117,12 @@ def picture_format(inputs: Sequence[InputSpec], options: DataOptions) -> Picture
             f"input {spec} does not fix the picture's size. Give --image-size HEIGHT,WIDTH."
         )
     raw = spec.dtype == np.uint8
-    if raw and (options.image_mean, options.image_std) != ((0.0,), (1.0,)):
-        raise CalibrationError(
-            f"input {spec} takes raw pixels: --image-mean and --image-std cannot apply. Leave them out."
-        )
     count = channels if isinstance(channels, int) else 3
     if count == 1 and max(len(options.image_mean), len(options.image_std)) > 1:
         raise CalibrationError(
             f"input {spec} has 1 channel. Give one value for --image-mean and --image-std."
         )
-    return PictureFormat(
-        options.columns.get(spec.name, spec.name), size[0], size[1], count, layout, raw, options
-    )
+    return PictureFormat(spec.name, size[0], size[1], count, layout, raw, options)
 
 
 def _deduce_layout(spec: InputSpec) -> Layout:

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler.data.arrays import (
-    MemoryColumn,
-    only_input,
-    open_columns,
+    open_array,
     open_dict,
     open_npy_samples,
     open_npz_samples,
 )
 from qcompiler.data.feeds import FeedSource, InputSpec
 from qcompiler.data.folder import open_npz_folder
-from qcompiler.data.hashing import hash_records
 from qcompiler.data.images import PICTURE_SUFFIXES, find_pictures, open_pictures
+from qcompiler.data.kinds import OPENED, refuse_unread
 from qcompiler.data.options import DataOptions
 from qcompiler.data.random import open_random
 from qcompiler.data.records import open_dataset, open_iterable, open_jsonl
@@ -53,9 +51,31 @@ def open_data(source: object, inputs: Sequence[InputSpec], options: DataOptions)
     Raises:
         CalibrationError: the data is missing, damaged, or does not fit; the first feed is checked here, the
             others when they are read.
-        OptionError: an option that cannot be served.
+        OptionError: an option that has no effect on this kind of data, or cannot be served.
     """
-    if isinstance(source, Feeds | FeedSource):
+    return open_each([source], inputs, options)[0]
+
+
+def open_each(
+    sources: Sequence[object], inputs: Sequence[InputSpec], options: DataOptions
+) -> list[FeedSource]:
+    """Open several sources with the same options, each of which must have an effect on at least one of them.
+
+    Raises:
+        CalibrationError, OptionError: as :func:`open_data`.
+    """
+    opened = [_open(source, inputs, options) for source in sources]
+    kinds = [
+        feeds.kind if isinstance(feeds, Feeds) and feeds is not source else OPENED
+        for source, feeds in zip(sources, opened, strict=True)
+    ]
+    if kinds:
+        refuse_unread(options, kinds)
+    return opened
+
+
+def _open(source: object, inputs: Sequence[InputSpec], options: DataOptions) -> FeedSource:
+    if isinstance(source, Feeds | FeedSource):  # Feeds first: the protocol's check would hash the data
         return source
     if not inputs:
         raise CalibrationError(
@@ -116,9 +136,7 @@ def _open_folder(folder: Path, inputs: Sequence[InputSpec], options: DataOptions
 
 def _open_object(source: object, inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
     if isinstance(source, np.ndarray):
-        name = only_input(inputs, options, "the data")
-        columns = {name: MemoryColumn(source)}
-        return open_columns(columns, inputs, options, "an array", hash_records([{name: source}]))
+        return open_array(source, inputs, options)
     if isinstance(source, Mapping):
         if any(hasattr(value, "column_names") for value in source.values()):
             raise CalibrationError(

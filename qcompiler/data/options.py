@@ -12,10 +12,30 @@ from qcompiler.errors import OptionError
 
 Layout = Literal["NCHW", "NHWC"]
 
+FLAGS = {
+    "batch": "--calib-batch",
+    "limit": "--calib-samples",
+    "columns": "--calib-column",
+    "image_size": "--image-size",
+    "image_scale": "--image-scale",
+    "image_mean": "--image-mean",
+    "image_std": "--image-std",
+    "image_layout": "--image-layout",
+    "image_resize": "--image-resize",
+    "image_order": "--image-order",
+    "tokenizer": "--tokenizer",
+    "length": "--sequence-length",
+    "text_column": "--text-column",
+    "seed": "--seed",
+}
+"""The command line's name of every field of :class:`DataOptions`."""
+
 
 @dataclass(frozen=True)
 class DataOptions:
     """Options of :func:`qcompiler.data.open_data`; the command line's name stands in brackets.
+
+    One that differs from its default must have an effect on the data given (``qcompiler.data.kinds``).
 
     Attributes:
         batch: samples per feed, where the data is made of samples [--calib-batch].

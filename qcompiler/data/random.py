@@ -10,6 +10,7 @@ import numpy as np
 
 from qcompiler.data.feeds import Array, Dim, InputSpec
 from qcompiler.data.hashing import hash_records
+from qcompiler.data.kinds import RANDOM, Kind
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds, make_feeds
 from qcompiler.data.table import FeedTable, Record
@@ -48,8 +49,16 @@ class RandomFeeds(Sequence[Record]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         generator = np.random.default_rng((self._options.seed, index))
-        columns = self._options.columns
-        return {columns.get(spec.name, spec.name): self._make(spec, generator) for spec in self._inputs}
+        return {spec.name: self._make(spec, generator) for spec in self._inputs}
+
+    @property
+    def kind(self) -> Kind:
+        """Random data, less the options that size no dimension of this model."""
+        sized = {
+            self._option(dim, axis) for spec in self._inputs for axis, dim in enumerate(spec.shape or ())
+        }
+        unsized = {"batch", "length"} - sized
+        return RANDOM.but(*unsized, name="random data for these inputs") if unsized else RANDOM
 
     def _make(self, spec: InputSpec, generator: np.random.Generator) -> Array:
         if spec.shape is None:
@@ -70,16 +79,23 @@ class RandomFeeds(Sequence[Record]):
     def _size(self, dim: Dim, axis: int) -> int:
         if isinstance(dim, int):
             return dim
-        if axis == 0 or dim in self._batch_names:
+        option = self._option(dim, axis)
+        if option == "batch":
             return self._options.batch
-        if dim is not None and dim.startswith("past") and "+" not in dim:
-            return 0
-        return self._options.length or _LENGTH
+        return (self._options.length or _LENGTH) if option else 0
+
+    def _option(self, dim: Dim, axis: int) -> str:
+        """The option that sizes a dimension; empty where none does."""
+        if isinstance(dim, int):
+            return ""
+        if axis == 0 or dim in self._batch_names:
+            return "batch"
+        return "" if dim is not None and dim.startswith("past") and "+" not in dim else "length"
 
 
 def open_random(inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
     """Feeds for ``--calib random``; says loudly what they are worth."""
     logger.warning("%s", WORTH)
     feeds = RandomFeeds(inputs, options)
-    table = FeedTable(feeds, lambda row: f"random feed {row}", batched=True)
-    return make_feeds(table, inputs, options, description=WORTH, hash_content=hash_records(feeds))
+    table = FeedTable(feeds, lambda row: f"random feed {row}")
+    return make_feeds(table, inputs, options, feeds.kind, description=WORTH, hash_content=hash_records(feeds))

@@ -12,6 +12,7 @@ import numpy as np
 
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_file, hash_records
+from qcompiler.data.kinds import FEEDS, ROWS, TEXTS
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds, make_feeds
 from qcompiler.data.spool import SpooledRecords
@@ -60,14 +61,13 @@ def open_jsonl(path: Path, inputs: Sequence[InputSpec], options: DataOptions) ->
     lines = JsonLines(path)
     if len(lines) == 0:
         raise CalibrationError(f"{path} holds no lines. Give at least one.")
-    if is_text(lines[0], inputs, options):
-        records: Sequence[Record] = TextFeeds(lines, inputs, options)
-    else:
-        records = lines
+    texts = is_text(lines[0], inputs, options)
+    records: Sequence[Record] = TextFeeds(lines, inputs, options) if texts else lines
     return make_feeds(
         FeedTable(records, lines.name),
         inputs,
         options,
+        TEXTS if texts else FEEDS,
         description=f"{path} (a feed per line)",
         hash_content=hash_file(path),
     )
@@ -91,6 +91,7 @@ def open_dataset(rows: object, inputs: Sequence[InputSpec], options: DataOptions
             FeedTable(feeds, name),
             inputs,
             options,
+            TEXTS,
             description="a dataset of texts",
             hash_content=hash_records(feeds),
         )
@@ -99,6 +100,7 @@ def open_dataset(rows: object, inputs: Sequence[InputSpec], options: DataOptions
         SampleTable(records, name),
         inputs,
         options,
+        ROWS,
         description="a dataset",
         hash_content=hash_records(wanted),
     )
@@ -113,9 +115,8 @@ def open_iterable(records: Iterable[object], inputs: Sequence[InputSpec], option
             _plain(record, i, inputs, options) for i, record in _first(records, options.limit)
         )
     table = FeedTable(held, lambda row: f"feed {row} of the iterable")
-    return make_feeds(
-        table, inputs, options, description="a Python iterable", hash_content=hash_records(held)
-    )
+    hashed = hash_records(held)
+    return make_feeds(table, inputs, options, FEEDS, description="a Python iterable", hash_content=hashed)
 
 
 class _Columns(Iterable[Record]):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qcompiler.data.feeds import Feed, InputSpec
+from qcompiler.data.kinds import Kind
 from qcompiler.data.options import DataOptions
 from qcompiler.data.table import Table
 from qcompiler.data.validation import FeedChecker
-from qcompiler.errors import CalibrationError
+from qcompiler.errors import CalibrationError, OptionError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Feeds:
 
     Attributes:
         table: the records.
+        kind: what they are, and which options they follow.
         checker: makes them fit the model.
         rows: the records used, in order.
         batch: records per feed; the last feed may be short.
@@ -31,6 +33,7 @@ class Feeds:
     """
 
     table: Table
+    kind: Kind
     checker: FeedChecker
     rows: Sequence[int]
     batch: int
@@ -64,6 +67,7 @@ def make_feeds(
     table: Table,
     specs: Sequence[InputSpec],
     options: DataOptions,
+    kind: Kind,
     *,
     description: str,
     hash_content: Callable[[], str | None],
@@ -72,17 +76,17 @@ def make_feeds(
 
     Raises:
         CalibrationError: no records, fewer than the model's fixed batch, or a first feed that does not fit.
+        OptionError: --calib-batch is not what the model fixes; --calib-column names no input.
     """
     if len(table) == 0:
         raise CalibrationError(f"{description} holds no samples. Give at least one.")
     rows = _spread(len(table), options.limit)
     fixed = _fixed_batch(specs) if table.stacked else None
-    batch = _batch(table, options, fixed)
+    batch = _batch(options, fixed) if table.stacked else 1
     if fixed is not None:
         rows = _whole_batches(rows, fixed, description)
-    feeds = Feeds(
-        table, FeedChecker(specs, options.columns), rows, batch, description, hash_content, fixed is not None
-    )
+    checker = FeedChecker(specs, options.columns if "columns" in kind.reads else {})
+    feeds = Feeds(table, kind, checker, rows, batch, description, hash_content, fixed is not None)
     next(iter(feeds))
     return dataclasses.replace(feeds, description=_describe(feeds, len(table)))
 
@@ -104,18 +108,12 @@ def _fixed_batch(specs: Sequence[InputSpec]) -> int | None:
     )
 
 
-def _batch(table: Table, options: DataOptions, fixed: int | None) -> int:
-    if not table.stacked:
-        if options.batch != 1 and not table.batched:
-            logger.warning(
-                "every record is one feed, taken as it is: --calib-batch %d has no effect", options.batch
-            )
-        return 1
+def _batch(options: DataOptions, fixed: int | None) -> int:
     if fixed is None:
         return options.batch
     if options.batch not in (1, fixed):
-        logger.warning(
-            "the model fixes its batch at %d: --calib-batch %d has no effect", fixed, options.batch
+        raise OptionError(
+            f"--calib-batch is {options.batch}, but the model fixes its batch at {fixed}. Leave it out."
         )
     return fixed
 

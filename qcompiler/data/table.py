@@ -26,10 +26,6 @@ class Table(Protocol):
     def stacked(self) -> bool:
         """Whether records are samples to be batched."""
 
-    @property
-    def batched(self) -> bool:
-        """Whether --calib-batch has an effect."""
-
     def __len__(self) -> int: ...
 
     def read(self, rows: Sequence[int]) -> Record:
@@ -41,11 +37,10 @@ class Table(Protocol):
 
 @dataclass(frozen=True)
 class FeedTable:
-    """Every record is one feed; ``batched`` where the records themselves follow --calib-batch."""
+    """Every record is one feed."""
 
     records: Sequence[Record]
     name: Callable[[int], str]
-    batched: bool = False
     stacked: bool = False
 
     def __len__(self) -> int:
@@ -69,7 +64,6 @@ class SampleTable:
 
     records: Sequence[Record]
     name: Callable[[int], str]
-    batched: bool = True
     stacked: bool = True
 
     def __len__(self) -> int:

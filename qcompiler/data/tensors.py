@@ -12,6 +12,7 @@ import numpy as np
 from qcompiler.data.arrays import open_columns
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_file
+from qcompiler.data.kinds import ARRAYS
 from qcompiler.data.npy import runs
 from qcompiler.data.optional import load_package
 from qcompiler.data.options import DataOptions
@@ -27,7 +28,7 @@ def open_safetensors(path: Path, inputs: Sequence[InputSpec], options: DataOptio
             name: TensorRows(path, name, tuple(file.get_slice(name).get_shape()))
             for name in list(file.keys())
         }
-    return open_columns(columns, inputs, options, str(path), hash_file(path))
+    return open_columns(columns, inputs, options, ARRAYS, origin=str(path), hash_content=hash_file(path))
 
 
 @dataclass(frozen=True)

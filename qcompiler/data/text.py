@@ -10,6 +10,7 @@ import numpy as np
 
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_file
+from qcompiler.data.kinds import TEXT
 from qcompiler.data.npy import NpyHeader, NpyRows
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds, make_feeds
@@ -70,7 +71,7 @@ def open_text(path: Path, inputs: Sequence[InputSpec], options: DataOptions) -> 
     windows = Windows(path, encoder, length, inputs, options.limit)
     table = SampleTable(windows, lambda row: f"window {row} of {path}")
     description = f"{path} (windows of {length} tokens by {encoder.name})"
-    return make_feeds(table, inputs, options, description=description, hash_content=hash_file(path))
+    return make_feeds(table, inputs, options, TEXT, description=description, hash_content=hash_file(path))
 
 
 def sequence_length(inputs: Sequence[InputSpec], options: DataOptions) -> int | None:

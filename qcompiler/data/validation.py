@@ -1,7 +1,7 @@
 """Whether a feed fits the model: names, dtypes, shapes, finite values.
 
-Casts that keep every value, and float64 -> float32, are made and logged once; everything else is an error that
-names the input, what was seen and what was expected.
+Casts that ``qcompiler.data.casts`` allows are made and logged once; everything else is an error that names the input,
+what was seen and what was expected.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from qcompiler.data.casts import CastRefusedError, cast_values, family, is_extension
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError, OptionError, suggest
@@ -87,52 +86,19 @@ class FeedChecker:
         if array.dtype == spec.dtype:
             return array
         seen = array.dtype
-        if (
-            seen.kind == "V"
-            and seen.names is None
-            and seen.itemsize == spec.dtype.itemsize
-            and _is_extension(spec.dtype)
-        ):
+        raw = seen.kind == "V" and seen.names is None and seen.itemsize == spec.dtype.itemsize
+        if raw and is_extension(spec.dtype):
             return array.view(spec.dtype)  # .npy keeps bfloat16 and its like as raw bytes
-        allowed = (_family(seen), _family(spec.dtype)) in _CASTS
-        with np.errstate(over="ignore", invalid="ignore"):
-            cast = array.astype(spec.dtype) if allowed else array
-        if not allowed or (spec.dtype.kind in "iub" and not np.array_equal(cast, array)):
-            why = "values do not fit" if allowed else "such a cast would change values"
+        try:
+            cast = cast_values(array, spec.dtype)
+        except CastRefusedError as error:
             raise CalibrationError(
-                f"{label}: input {spec.name!r} is {seen}, expected {spec.dtype}; {why}. Save it as {spec.dtype}."
-            )
+                f"{label}: input {spec.name!r} is {seen}, expected {spec.dtype}; {error}. Save it as {spec.dtype}."
+            ) from error
         if (spec.name, str(seen)) not in self._logged:
             self._logged.add((spec.name, str(seen)))
             logger.info("input %r: %s in the data, cast to %s", spec.name, seen, spec.dtype)
         return cast
-
-
-_CASTS = {
-    ("bool", "int"),
-    ("bool", "float"),
-    ("int", "bool"),
-    ("int", "int"),
-    ("int", "float"),
-    ("float", "float"),
-    ("complex", "complex"),
-    ("string", "string"),
-}
-"""Families of dtypes between which casts are made; casts to int and bool must keep every value."""
-
-
-def _family(dtype: np.dtype[Any]) -> str:
-    kinds = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex", "U": "string", "O": "string"}
-    if dtype.kind in kinds and not _is_extension(dtype):
-        return kinds[dtype.kind]
-    if not _is_extension(dtype):
-        return f"other {dtype}"
-    return "int" if "int" in dtype.name else "float"
-
-
-def _is_extension(dtype: np.dtype[Any]) -> bool:
-    """Whether ``dtype`` is one of ml_dtypes (bfloat16, float8, int4 ...)."""
-    return hasattr(ml_dtypes, dtype.name)
 
 
 def as_array(value: object, spec: InputSpec, label: str) -> Array:
@@ -170,7 +136,7 @@ def _check_shape(array: Array, spec: InputSpec, label: str) -> None:
 
 
 def _check_finite(array: Array, spec: InputSpec, labels: Sequence[str]) -> None:
-    if _family(array.dtype) not in ("float", "complex"):
+    if family(array.dtype) not in ("float", "complex"):
         return
     finite = np.isfinite(array)
     if finite.all():
