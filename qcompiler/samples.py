@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.data import FeedSource, hold_out, input_specs, open_data
+from qcompiler.data import FeedSource, hold_out, input_specs, open_data, open_each
 from qcompiler.request import CompileOptions
 
 RANDOM = "random"
@@ -45,14 +45,17 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
 
     Raises:
         CalibrationError: the data cannot be read or does not fit the model.
+        OptionError: an option that has no effect on any of the data.
     """
     specs = input_specs(model)
-    given = None if calibration is None else open_data(calibration, specs, options.data)
+    sources = [source for source in (calibration, options.verify_data) if source is not None]
+    opened = open_each(sources, specs, options.data)
+    given = None if calibration is None else opened[0]
     warnings: tuple[str, ...] = ()
     if _is_random(calibration):
         warnings += ("calibrated on random numbers: ranges and accuracy figures are worth little.",)
     if options.verify_data is not None:
-        verifying = open_data(options.verify_data, specs, options.data)
+        verifying = opened[-1]
         return Samples(given, verifying, verifying.description, warnings)
     if given is not None:
         split = hold_out(given)
