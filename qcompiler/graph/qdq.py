@@ -15,6 +15,9 @@ import onnx_ir as ir
 ORIGIN = "qcompiler.origin"
 """Metadata key: name of the node of the user's file that a node was made for."""
 
+FLOAT_WEIGHT = "qcompiler.float_weight"
+"""``ir.Value.meta`` key of a dequantized weight: the float tensor that its codes were made from."""
+
 
 @dataclass(frozen=True)
 class TensorQuantization:
@@ -62,6 +65,7 @@ def dequantized_weight(
     attributes = {} if axis is None else {"axis": axis}
     node = ir.node("DequantizeLinear", inputs, attributes, name=f"{weight.name}_DequantizeLinear")
     _name_output(node, f"{weight.name}_dequantized", weight)
+    node.outputs[0].meta[FLOAT_WEIGHT] = weight.const_value
     _put_first(graph, node)
     return node.outputs[0]
 
