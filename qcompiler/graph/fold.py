@@ -10,7 +10,7 @@
 | Mul of two activations (SwiGLU) | up one of them |
 | MatMul, Gemm, Conv, ConvTranspose with a constant weight | into its output channels and bias |
 | MatMul of two activations (attention times values) | up the right operand |
-| Relu, LeakyRelu, PRelu, Abs, pooling: ``g(f x) = f g(x)`` for f > 0 | up |
+| Relu, LeakyRelu, PRelu, Abs, Clip at zero, pooling: ``g(f x) = f g(x)`` for f > 0 | up |
 | Reshape, Transpose, Flatten, ... | up, where every channel provably keeps its own factor |
 | Where with constants | into them, and up the other operand |
 
@@ -27,8 +27,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
+from qcompiler.graph.channels import with_outputs_scaled
 from qcompiler.graph.fold_rules import Array, CannotFoldError, Need, needs
 from qcompiler.graph.rewire import Reader, copy_node, name_of, set_constant
 from qcompiler.graph.weighted import is_constant
@@ -82,7 +84,9 @@ def plan_fold(value: ir.Value, factor: Array, readers: Collection[Reader], *, co
     """
     fold = _plan(value, factor, readers, False)
     if fold.copies() and not copies:
-        raise CannotFoldError(f"others read the output of {name_of(fold.node)} too, and duplicate_norm=false")
+        raise CannotFoldError(
+            f"others read the output of {name_of(fold.node)} too, and duplicating it is not allowed"
+        )
     if fold.copies() > MAX_COPIES:
         raise CannotFoldError(f"{fold.copies()} nodes before it would have to be duplicated")
     return fold
@@ -96,7 +100,8 @@ def apply_fold(fold: Fold) -> ir.Value:
     for index, array in fold.need.constants.items():
         set_constant(node, index, array)
     if fold.need.weight is not None:
-        view, weight = fold.need.weight
+        view, per_channel = fold.need.weight
+        weight = with_outputs_scaled(view, view.array().astype(np.float64), per_channel)
         set_constant(*view.weight_reader, weight)
     return node.outputs[0]
 

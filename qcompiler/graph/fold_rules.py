@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.graph.channels import output_channels, with_outputs_scaled
+from qcompiler.graph.channels import output_channels
 from qcompiler.graph.rewire import name_of
 from qcompiler.graph.weighted import WeightedNode, array_of, is_constant, weighted
 
@@ -44,7 +44,7 @@ class Need:
     Attributes:
         constants: new constants by input index.
         inputs: the factor that inputs must come scaled with, by input index.
-        weight: where the node is a weighted one, its view and its new weight, in float64.
+        weight: where the node is a weighted one, its view and the factor per output channel, ``[N]``.
     """
 
     constants: dict[int, Array] = field(default_factory=dict)
@@ -77,6 +77,22 @@ def _rule(node: ir.Node) -> Rule | None:
 
 def _pass_on(node: ir.Node, factor: Array) -> list[Need]:
     return [Need(inputs={0: factor})]
+
+
+def _bound(node: ir.Node, factor: Array) -> list[Need]:
+    """Clip, Max and Min pass a positive factor where every bound is zero or infinite, as in Relu."""
+    data = [index for index, value in enumerate(node.inputs) if value and not is_constant(value)]
+    bounds = [array_of(value) for value in node.inputs if value is not None and is_constant(value)]
+    harmless = (bound.size == 1 and _is_zero_or_infinite(float(bound.item())) for bound in bounds)
+    if len(data) != 1 or (node.op_type == "Clip" and data != [0]) or not all(harmless):
+        raise CannotFoldError(
+            f"{name_of(node)} has a finite bound, which a scaled input would meet elsewhere"
+        )
+    return [Need(inputs={data[0]: factor})]
+
+
+def _is_zero_or_infinite(bound: float) -> bool:
+    return bound == 0 or abs(bound) >= float(np.finfo(np.float32).max)
 
 
 def _norm(node: ir.Node, factor: Array) -> list[Need]:
@@ -177,8 +193,7 @@ def _linear(node: ir.Node, factor: Array) -> list[Need]:
     constants = {}
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         constants[2] = _times(node, 2, vector)
-    weight = with_outputs_scaled(view, view.array().astype(np.float64), vector)
-    return [Need(constants, weight=(view, weight))]
+    return [Need(constants, weight=(view, vector))]
 
 
 def _per_output_channel(view: WeightedNode, factor: Array) -> Array:
@@ -217,6 +232,7 @@ _BY_OP: dict[str, Rule] = {
     **dict.fromkeys(HOMOGENEOUS, _pass_on),
     **dict.fromkeys(POOLING, _pool),
     **dict.fromkeys(RESHAPING, _reshape),
+    **dict.fromkeys(("Clip", "Max", "Min"), _bound),
     "Mul": _product,
     "Div": _product,
     "Add": _sum,
