@@ -30,7 +30,8 @@ def _check_node(where: str, node: ir.Node, imports: Mapping[str, int], model: ir
     if node.op_identifier() in model.functions:
         return
     name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    at = f"{where}: node {node.name or node.outputs[0].name if node.outputs else ''!r} ({name})"
+    made = node.outputs[0].name if node.outputs else ""
+    at = f"{where}: node {node.name or made!r} ({name})"
     if node.domain not in imports:
         raise ModelError(
             f"{at}: the model does not import operators of domain {node.domain or 'ai.onnx'!r} "

@@ -19,6 +19,9 @@ from qcompiler.prepare.naming import adopt_names, names_by_value
 LOWEST_USABLE_OPSET = 13
 """QuantizeLinear per axis begins here."""
 
+NEWEST_RUNTIME_IR_VERSION = 13
+"""ONNX Runtime 1.31 refuses 14, which ``onnx`` 1.23 writes unless told otherwise."""
+
 
 def raise_opset(model: ir.Model, opset: int, notes: list[str]) -> None:
     """Raise in place to ``opset``, or as far as every node can follow (with a note); never lower.
@@ -27,7 +30,7 @@ def raise_opset(model: ir.Model, opset: int, notes: list[str]) -> None:
         UnsupportedError: opset 13 cannot be reached; names the node in the way.
     """
     imports = model.graph.opset_imports
-    model.ir_version = max(model.ir_version, _ir_version(opset))
+    _fit_ir_version(model, opset, notes)
     if "" not in imports:
         imports[""] = opset
     reached = imports[""]
@@ -52,9 +55,14 @@ def raise_opset(model: ir.Model, opset: int, notes: list[str]) -> None:
         node.version = None
 
 
-def _ir_version(opset: int) -> int:
-    import_of = onnx.helper.make_opsetid("", opset)
-    return onnx.helper.find_min_ir_version_for([import_of])
+def _fit_ir_version(model: ir.Model, opset: int, notes: list[str]) -> None:
+    """Set the version of the file format to what ``opset`` needs, and to no more than runtimes read."""
+    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    if model.ir_version > NEWEST_RUNTIME_IR_VERSION:
+        notes.append(
+            f"ir_version lowered from {model.ir_version} to {NEWEST_RUNTIME_IR_VERSION}, the newest runtimes read"
+        )
+    model.ir_version = min(max(model.ir_version, needed), NEWEST_RUNTIME_IR_VERSION)
 
 
 def _rewrites(model: ir.Model, version: int) -> list[tuple[ir.Node, Tape]]:

@@ -52,7 +52,7 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
     nodes_before = sum(1 for _ in model.graph.all_nodes())
     remove_unused(model)
     constants_lifted = lift_constants(model)
-    infer_shapes(model, notes)
+    infer_shapes(model, [])  # what is unknown now may be known after folding
     raise_opset(model, opset, notes)
     constants_lifted += lift_constants(model)
 

@@ -114,3 +114,8 @@ def test_node_that_does_not_fit_its_schema(node: onnx.NodeProto, words: str) -> 
     with pytest.raises(ModelError) as caught:
         load_model(_graph([node], ["b"]))
     assert words in str(caught.value)
+
+
+def test_an_unnamed_node_is_named_by_what_it_makes() -> None:
+    with pytest.raises(ModelError, match=r"node 'b' \(Relux\)"):
+        load_model(_graph([onnx.helper.make_node("Relux", ["x"], ["b"])], ["b"]))

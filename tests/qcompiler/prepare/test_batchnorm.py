@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.graph.qdq import ORIGIN
@@ -136,6 +136,7 @@ def test_what_is_no_affine_of_channels_stays(nodes: str) -> None:
     assert len(op_types(model)) == nodes.count("=")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_scaling_a_transposed_weight_scales_its_outputs(
     groups: int, rows: int, columns: int, seed: int

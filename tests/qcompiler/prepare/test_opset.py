@@ -10,7 +10,7 @@ import pytest
 from qcompiler.errors import UnsupportedError
 from qcompiler.load import load_model
 from qcompiler.prepare import prepare
-from tests.qcompiler.prepare.running import check_equivalent, op_types
+from tests.qcompiler.prepare.running import check_equivalent, op_types, run
 
 X = np.random.default_rng(3).standard_normal((2, 4, 6, 5)).astype(np.float32)
 
@@ -133,3 +133,13 @@ def test_initializers_listed_as_inputs_and_unused_imports_go() -> None:
     assert dict(model.graph.opset_imports) == {"": 21}
     assert model.ir_version >= 10
     assert ir.to_proto(model).graph.initializer[0].name == "w"
+
+
+def test_ir_version_is_one_that_the_runtime_reads() -> None:
+    proto = model_of(21, "y = Relu (x)")
+    proto.ir_version = 14
+    model = load_model(proto)
+    report = prepare(model)
+    assert model.ir_version == 13
+    assert "ir_version lowered from 14 to 13" in report.notes[0]
+    run(ir.to_proto(model), {"x": X})
