@@ -2,7 +2,8 @@
 
 1. A kernel with the node's own name (decorations of the runtime undone, ``a+b`` for merged nodes), or one named after
    a value that the node makes.
-2. Nodes that quantization put into the file (QuantizeLinear, DequantizeLinear, Cast, Mul and others that are none of
+2. A float kernel named after the last of the nodes merged into it (Conv, Add, Relu): the node of the kernel's type.
+3. Nodes that quantization put into the file (QuantizeLinear, DequantizeLinear, Cast, Mul and others that are none of
    the user's): the node that makes the value they stand behind, or, where that is a weight or a graph input, the
    nodes that read them.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qcompiler.backends.base import NodeKey
+from qcompiler.graph.qdq import ORIGIN
 from qcompiler.measure.profile import node_of_profile_name
 
 _HELPERS = frozenset(
@@ -34,6 +36,9 @@ _HELPERS = frozenset(
 )
 _LONGEST_CHAIN = 8
 """Nodes that quantization puts behind one another."""
+
+_LONGEST_FUSION = 3
+"""Nodes that the runtime merges into one behind it: Conv, BatchNormalization, Add, Relu."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,13 @@ class Attribution:
         makers |= {output: key.name for key in keys for output in key.outputs}
         return cls(frozenset(key.name for key in keys), nodes, makers)
 
-    def owners(self, profile_name: str) -> list[str]:
-        """Names of the quantized nodes that a kernel was run for; empty where it was for none of them."""
+    def owners(self, profile_name: str, op_type: str) -> list[str]:
+        """Names of the quantized nodes that a kernel was run for; empty where it was for none of them.
+
+        Args:
+            profile_name: as in the profile.
+            op_type: of the kernel.
+        """
         direct = self._named(profile_name)
         if direct:
             return direct
@@ -67,12 +77,28 @@ class Attribution:
         if found is None:
             return self._named(self.makers.get(_value_of(profile_name), ""))
         node = self.nodes.get(found)
-        if node is None or node.op_type not in _HELPERS:
+        if node is None:
             return self._named(found)
+        made_for = self._named(str(node.metadata_props.get(ORIGIN, "")))
+        if made_for:
+            return made_for
+        if node.op_type not in _HELPERS:
+            return self._named(found) or self._fused_into(node, op_type)
         return self._behind(node) or self._before(node)
 
     def _named(self, name: str) -> list[str]:
         return [part for part in name.split("+") if part in self.keys]
+
+    def _fused_into(self, last: ir.Node, op_type: str) -> list[str]:
+        """The quantized node of the kernel's own type a few steps before the one that the kernel is named after."""
+        pending = [last]
+        for _ in range(_LONGEST_FUSION if op_type != last.op_type else 0):
+            sources = [source for node in pending for source in node.inputs if source is not None]
+            pending = [maker for source in sources if (maker := source.producer()) is not None]
+            for node in pending:
+                if node.op_type == op_type and self._named(str(node.name)):
+                    return self._named(str(node.name))
+        return []
 
     def _behind(self, helper: ir.Node) -> list[str]:
         """The node that makes what a chain of helpers starts from."""

@@ -1,4 +1,4 @@
-"""Which node is to blame: where an error first appears, and where most of it is added."""
+"""Which node is to blame: where an error first appears, where most of it is added, and what to exclude for it."""
 
 from __future__ import annotations
 
@@ -43,6 +43,28 @@ def largest_contributor(model: ir.Model, quantization: Comparison, output: str) 
     reachable = _ancestors(model, output)
     candidates = {node: gain for node, gain in contributions.items() if node in reachable and gain > 0.0}
     return str(max(candidates, key=lambda node: candidates[node]).name) if candidates else ""
+
+
+def quantized_maker(model: ir.Model, value: str) -> str:
+    """Name of the quantized node that makes ``value``, alone or through Relu, Clip and the like; or its maker's.
+
+    The name is what ``--exclude`` takes: leaving a Relu in float would not help where the Conv before it is wrong.
+    """
+    for node in model.graph:
+        if any(output.name == value for output in node.outputs):
+            return _quantized_above(node) or str(node.name)
+    readers = (use.node for source in model.graph.inputs if source.name == value for use in source.uses())
+    return next((str(reader.name) for reader in readers), "")
+
+
+def _quantized_above(node: ir.Node) -> str:
+    above: ir.Node | None = node
+    while above is not None and above.inputs:
+        if is_quantized(above):
+            return str(above.name)
+        source = above.inputs[0]
+        above = source.producer() if source is not None else None
+    return ""
 
 
 def is_quantized(node: ir.Node) -> bool:

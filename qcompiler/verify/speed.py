@@ -121,7 +121,7 @@ def _times(path: Path, profile: dict[str, NodeTime], keys: Collection[NodeKey]) 
     attribution = Attribution.of_file(path, keys)
     times = dict.fromkeys((key.name for key in keys), 0.0)
     for node_time in profile.values():
-        owners = attribution.owners(node_time.name)
+        owners = attribution.owners(node_time.name, node_time.op_type)
         for owner in owners:
             times[owner] += node_time.median_us / len(owners)
     return times

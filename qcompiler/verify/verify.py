@@ -29,7 +29,7 @@ import onnx_ir as ir
 
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import ModelError
-from qcompiler.verify.blame import first_failures, largest_contributor
+from qcompiler.verify.blame import first_failures, largest_contributor, quantized_maker
 from qcompiler.verify.compare import NodeNames, compare_models, compare_outputs
 from qcompiler.verify.comparison import Comparison, NodeComparison, Unobserved
 from qcompiler.verify.inside import GROUP_BYTES, compare_inside
@@ -116,7 +116,7 @@ def verify_model(
     outputs, samples = compare_outputs(reference, float_session, session, repeatable)
     end_to_end = Comparison((), outputs, samples)
     failures = (
-        *_quantization_failures(quantization),
+        *_quantization_failures(dialect, quantization),
         *_lowering_failures(dialect, quantization, lowering, limits),
         *_output_failures(dialect, quantization, end_to_end, limits),
     )
@@ -167,10 +167,11 @@ def _float_names(dialect: ir.Model) -> set[str]:
     }
 
 
-def _quantization_failures(quantization: Comparison) -> list[str]:
+def _quantization_failures(dialect: ir.Model, quantization: Comparison) -> list[str]:
     bad = [item for item in (*quantization.nodes, *quantization.outputs) if item.not_finite]
     return [
-        f"quantization makes NaN or infinity: {item}; leave it in float with --exclude {item.node!r}."
+        f"quantization makes NaN or infinity: {item}; "
+        f"leave it in float with --exclude {quantized_maker(dialect, item.value)!r}."
         for item in bad[:1]
     ]
 
@@ -194,7 +195,7 @@ def _lowering_failures(
     return [
         f"the deployed model does not compute what it must at {failed[name]} against its dialect, where "
         f"quantization itself costs {format_db(allowed_db(failed[name]))}: this is a defect of the lowering; "
-        f"leave the node in float with --exclude {failed[name].node!r}."
+        f"leave the node in float with --exclude {quantized_maker(dialect, name)!r}."
         for name in first_failures(dialect, failed)
     ]
 

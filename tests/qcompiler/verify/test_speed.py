@@ -101,11 +101,11 @@ def test_the_node_that_loses_comes_first(float_path: Path, slow_path: Path, feed
         ("wa_quantized_DequantizeLinear", ["/a"]),
         ("t_QuantizeLinear", ["/b"]),
         ("t_quantized_DequantizeLinear", ["/b"]),
-        ("/t", []),
+        ("t_nchwc", ["/a"]),
         ("unheard_of", []),
     ],
 )
 def test_helpers_count_for_the_node_they_stand_around(
     slow_path: Path, profile_name: str, owners: list[str]
 ) -> None:
-    assert Attribution.of_file(slow_path, KEYS).owners(profile_name) == owners
+    assert Attribution.of_file(slow_path, KEYS).owners(profile_name, "MatMul") == owners

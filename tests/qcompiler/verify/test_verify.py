@@ -52,7 +52,7 @@ def test_lowering_is_seen_inside_the_fused_graph(
 @pytest.mark.parametrize(
     ("constant", "value", "node"),
     [
-        ("w1_scale", "active", "/active"),
+        ("w1_scale", "active", "/first"),
         ("w2_scale", "second", "/second"),
         ("w3_scale", "third", "/third"),
         ("w4_scale", "y", "/y"),
