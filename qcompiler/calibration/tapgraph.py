@@ -28,6 +28,8 @@ class Tap:
         """Reduce over everything (None) or over every axis but one."""
         if axis is None:
             return self._add(op, [self.value], {"keepdims": 0})
+        if self.value.shape is None and axis == -1:
+            return self._add(op, [self._rows(), self._constant(np.array([0], np.int64))], {"keepdims": 0})
         if self.value.shape is None:
             raise UnsupportedError(
                 f"the rank of {self.value.name!r} is unknown; no per-channel statistic of it."
@@ -54,13 +56,7 @@ class Tap:
         sequences would only ever show its first tokens.
         """
         ints, doubles = np.int64, np.float64
-        width = self._add(
-            "Gather", [self._shape(), self._constant(np.array([-1], ints))], {}, ir.DataType.INT64
-        )
-        flat = self._add(
-            "Concat", [self._constant(np.array([-1], ints)), width], {"axis": 0}, ir.DataType.INT64
-        )
-        rows = self._add("Reshape", [self.value, flat], {})
+        rows = self._rows()
         height = self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
         taken = self._add("Min", [height, self._constant(np.array([count], ints))], {}, ir.DataType.INT64)
         order = np.arange(count, dtype=doubles)
@@ -71,6 +67,13 @@ class Tap:
         size_of_part = self._add("Div", [height, taken], {}, ir.DataType.DOUBLE)
         chosen = self._add("Mul", [parts, size_of_part], {}, ir.DataType.DOUBLE)
         return self._add("Gather", [rows, self._cast(chosen, ir.DataType.INT64)], {"axis": 0})
+
+    def _rows(self) -> ir.Value:
+        """The value seen as ``[rows, C]``, whatever its rank."""
+        last = self._constant(np.array([-1], np.int64))
+        width = self._add("Gather", [self._shape(), last], {}, ir.DataType.INT64)
+        flat = self._add("Concat", [last, width], {"axis": 0}, ir.DataType.INT64)
+        return self._add("Reshape", [self.value, flat], {})
 
     def bins(self, low: float, high: float, count: int) -> ir.Value:
         """Index of the bin of every element, int32 of the value's shape."""

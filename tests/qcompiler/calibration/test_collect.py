@@ -69,6 +69,16 @@ def test_range_and_channel_statistics_equal_numpy(model: ir.Model, feeds: Feeds)
     np.testing.assert_allclose(found.array(ChannelMean("doubled")), rows.mean(axis=0), rtol=1e-5)
 
 
+def test_statistics_of_the_last_axis_need_no_known_rank(model: ir.Model, feeds: Feeds) -> None:
+    (doubled,) = model.graph[0].outputs
+    doubled.shape = None
+    found = collect(model, [ChannelAbsMax("doubled"), ChannelMean("doubled")], feeds)
+    rows = everything(feeds)
+    np.testing.assert_array_equal(found.array(ChannelAbsMax("doubled")), np.abs(rows).max(axis=0))
+    # float32 sums inside the graph, in another order.
+    np.testing.assert_allclose(found.array(ChannelMean("doubled")), rows.mean(axis=0), rtol=1e-5)
+
+
 def test_moving_average_is_the_mean_of_the_batches_extremes(model: ir.Model, feeds: Feeds) -> None:
     request = Range("doubled", Calibrator.MOVING_AVERAGE)
     low, high = collect(model, [request], feeds).range(request)
