@@ -87,7 +87,7 @@ def _refusal(view: QuantizedNode, context: PassContext) -> str:
         return "corrected before"
     if node.graph is not context.model.graph:
         return "inside a subgraph: what it reads cannot be observed"
-    if view.activation is None or view.activation.shape is None:
+    if view.activation is None or (view.activation.shape is None and view.activation_axis != -1):
         return "the rank of what it reads is unknown"
     if not view.has_float_weight:
         return "the float weight behind its codes is not known"

@@ -182,8 +182,6 @@ def _refusal(node: ir.Node, context: PassContext) -> str:
         return "excluded by the user"
     if {node.graph, view.activation.graph} != {context.model.graph}:
         return "inside a subgraph: what it reads cannot be observed"
-    if view.activation.shape is None:
-        return "the rank of what it reads is unknown"
     if view.is_tied:
         return "its weight is tied to another node's: scaling it would untie them"
     return ""
