@@ -154,8 +154,9 @@ def _transpose(node: ir.Node, factor: Array) -> list[Need]:
 
 def _reshape(node: ir.Node, factor: Array) -> list[Need]:
     """A factor that covers the last axes as a block stays with its elements: reshaping keeps their order."""
-    target = _static_tail(node.outputs[0], least_axes=_significant(factor).ndim)
-    block = np.broadcast_to(_significant(factor), target)
+    block = _significant(factor)
+    if 1 in block.shape:  # otherwise every axis it covers has its size
+        block = np.broadcast_to(block, _static_tail(node.outputs[0], block.ndim))
     source = node.inputs[0]
     if source is None or source.shape is None:
         raise CannotFoldError(f"the shape that {name_of(node)} reads is unknown")
@@ -176,9 +177,9 @@ def _significant(factor: Array) -> Array:
     return factor
 
 
-def _static_tail(value: ir.Value, least_axes: int) -> tuple[int, ...]:
-    tail = list(value.shape)[-least_axes:] if value.shape is not None else []
-    if len(tail) < least_axes or not all(isinstance(size, int) for size in tail):
+def _static_tail(value: ir.Value, axes: int) -> tuple[int, ...]:
+    tail = list(value.shape)[-axes:] if value.shape is not None else []
+    if len(tail) < axes or not all(isinstance(size, int) for size in tail):
         raise CannotFoldError(f"the shape of {value.name!r} is not known")
     return tuple(int(size) for size in tail if isinstance(size, int))
 
