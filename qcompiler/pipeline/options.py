@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -122,10 +123,14 @@ def _convert(value: Scalar, hint: Any, info: OptionInfo, owner: str) -> object:
         return kind(str(value)) if isinstance(kind, type) else str(value)
     if kind is bool:
         return _to_bool(value, where)
+    if value is None:
+        raise OptionError(f"{where} is empty, expected a value of type {info.type}.")
     try:
         converted = kind(str(value)) if kind in (int, float) else kind(value)
     except ValueError as error:
         raise OptionError(f"{where} is {value!r}, expected a value of type {info.type}.") from error
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise OptionError(f"{where} is {value!r}, expected a finite number.")
     return _check_bounds(converted, info, where)
 
 
@@ -140,8 +145,7 @@ def _check_bounds(value: object, info: OptionInfo, where: str) -> object:
     if not isinstance(value, int | float):
         return value
     low, high = info.minimum, info.maximum
-    # Written so that NaN fails too.
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
+    if (low is not None and value < low) or (high is not None and value > high):
         raise OptionError(f"{where} is {value}, expected {_interval(low, high)}.")
     return value
 

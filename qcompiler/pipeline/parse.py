@@ -8,7 +8,7 @@ A comma parts passes, a colon parts a name from its options and options from one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,17 @@ from qcompiler.pipeline.registry import pass_class, target_class
 if TYPE_CHECKING:
     from qcompiler.backends.base import Target
     from qcompiler.pipeline.base import Pass
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without anything executable in which a key that is given twice is an error, not ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 class Recipe(BaseModel):
@@ -68,7 +79,7 @@ def read_recipe(path: Path) -> Recipe:
         OptionError: not readable, not YAML, or an unknown key; the message names it.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
         return Recipe.model_validate(content)
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"recipe {path} cannot be read: {error}.") from error
