@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, NodeKey, Target
 from qcompiler.errors import ModelError
-from qcompiler.package.write import write_model
+from qcompiler.package.write import drop_traces, write_model
 from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.run import Pipeline
 
@@ -42,6 +42,7 @@ def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external
     dialect, passes = pipeline.run(frozenset(reverted))
     deployed = dialect.clone()
     legalized = target.legalize(deployed)
+    drop_traces(deployed)
     write_model(deployed, path, external=external)
     mended = _mend(deployed, path, target, external=external)
     keys = quantized_keys(pipeline.reference, passes)

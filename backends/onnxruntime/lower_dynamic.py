@@ -31,10 +31,7 @@ class _Weight:
     codes: ir.Value
     scale: ir.Value
     zero_point: ir.Value | None
-
-    @property
-    def columns(self) -> int:
-        return int(array_of(self.codes).shape[1])
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -158,16 +155,34 @@ def _is_one(attribute: ir.Attr | None) -> bool:
 
 def _weight(value: ir.Value | None) -> _Weight | None:
     node = value.producer() if value is not None else None
-    if node is None or node.op_type != "DequantizeLinear" or not all(is_constant(v) for v in node.inputs):
+    if node is None or node.op_type != "DequantizeLinear" or not all(is_constant(v) for v in node.inputs[1:]):
         return None
     codes, scale = node.inputs[0], node.inputs[1]
-    if codes is None or scale is None or codes.dtype not in _BYTES or array_of(codes).ndim != 2:
+    if codes is None or scale is None or codes.dtype not in _BYTES:
+        return None
+    shape = _constant_shape(codes)
+    if shape is None or len(shape) != 2:
         return None
     axis = node.attributes.get("axis")
     per_column = array_of(scale).ndim == 1 and (axis is None or axis.as_int() in (1, -1))
     if array_of(scale).ndim and not per_column:
         return None
-    return _Weight(codes, scale, node.inputs[2] if len(node.inputs) > 2 else None)
+    return _Weight(codes, scale, node.inputs[2] if len(node.inputs) > 2 else None, shape[1])
+
+
+def _constant_shape(codes: ir.Value) -> tuple[int, ...] | None:
+    """Shape of constant codes, or of the Transpose of them that tied weights need and the runtime folds."""
+    if is_constant(codes):
+        return array_of(codes).shape
+    turn = codes.producer()
+    if (
+        turn is None
+        or turn.op_type != "Transpose"
+        or not is_constant(turn.inputs[0])
+        or turn.inputs[0] is None
+    ):
+        return None
+    return array_of(turn.inputs[0]).shape[::-1]
 
 
 def _bias_add(product: ir.Node, columns: int) -> ir.Node | None:

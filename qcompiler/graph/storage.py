@@ -30,18 +30,25 @@ class WeightStorage:
 
     def store(self, view: WeightedNode, axis: int | None) -> npt.NDArray[np.float32]:
         """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D."""
-        dequantized, scale = self.dequantized(view.weight, axis)
+        dequantized, scale = self.dequantized(view.weight, axis, half_scales=view.node.op_type == "Gather")
         if view.transpose is not None:
             view.transpose.replace_input_with(0, dequantized)
         else:
             view.node.replace_input_with(view.weight_input, dequantized)
         return scale
 
-    def dequantized(self, weight: ir.Value, axis: int | None) -> tuple[ir.Value, npt.NDArray[np.float32]]:
-        """The DequantizeLinear of ``weight``'s codes and their scale, made at the first call."""
+    def dequantized(
+        self, weight: ir.Value, axis: int | None, *, half_scales: bool = False
+    ) -> tuple[ir.Value, npt.NDArray[np.float32]]:
+        """The DequantizeLinear of ``weight``'s codes and their scale, made at the first call.
+
+        A table of short rows has many scales: with ``half_scales`` they are such that float16 holds them exactly.
+        """
         key = (id(weight), axis)
         if key not in self._stored:
             array = array_of(weight).astype(np.float32, copy=False)
-            codes, scale = quantize_weight(array, axis, self.largest_code, clip_mse=self.clip_mse)
+            codes, scale = quantize_weight(
+                array, axis, self.largest_code, clip_mse=self.clip_mse, half_scales=half_scales
+            )
             self._stored[key] = dequantized_weight(weight, codes, scale, axis), scale
         return self._stored[key]

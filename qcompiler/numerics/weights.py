@@ -13,7 +13,12 @@ LEAST_CLIP = 0.6
 
 
 def quantize_weight(
-    weight: Float32, axis: int | None, largest_code: int, *, clip_mse: bool = False
+    weight: Float32,
+    axis: int | None,
+    largest_code: int,
+    *,
+    clip_mse: bool = False,
+    half_scales: bool = False,
 ) -> tuple[npt.NDArray[np.int8], Float32]:
     """Round a weight to symmetric codes in ``[-largest_code, largest_code]``.
 
@@ -22,6 +27,7 @@ def quantize_weight(
         axis: the channel axis, or None for one scale.
         largest_code: 127 for 8 bits, 63 for 7.
         clip_mse: choose each scale for least squared error instead of the largest magnitude.
+        half_scales: round scales up to what float16 holds exactly, where all of them are in its range.
 
     Returns:
         int8 codes of the weight's shape, and float32 scales: ``[C]``, or 0-D where ``axis`` is None.
@@ -32,9 +38,20 @@ def quantize_weight(
     scale = scale.astype(np.float32)
     if clip_mse:
         scale = _least_squares_scale(rows, scale, largest_code)
+    if half_scales:
+        scale = _representable_in_half(scale)
     shaped = scale.reshape(()) if axis is None else scale
     factor = shaped if axis is None else along_axis(scale, axis, weight.ndim)
     return quantize(weight, factor, 0, (-largest_code, largest_code)).astype(np.int8), shaped
+
+
+def _representable_in_half(scale: Float32) -> Float32:
+    """The next float16 at or above each scale; unchanged if any lies outside float16's normal range."""
+    limits = np.finfo(np.float16)
+    if scale.min(initial=np.inf) < limits.tiny or scale.max(initial=0.0) > limits.max / 2:
+        return scale
+    half = scale.astype(np.float16)
+    return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
 
 
 def _least_squares_scale(rows: Float32, scale: Float32, largest_code: int) -> Float32:

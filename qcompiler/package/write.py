@@ -60,6 +60,17 @@ def write_model(model: ir.Model, path: Path, *, external: bool | None = None) ->
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+def drop_traces(model: ir.Model) -> None:
+    """Remove what exporters note about their own source lines: more bytes than the graph itself, and no use here."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for output in node.outputs:
+            output.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
 def publish(stage: Path, folder: Path) -> None:
     """Sync every file of ``stage`` and rename it into ``folder``; the model file last.
 
