@@ -57,7 +57,13 @@ def compare_models(
     )
     inside = [point for point in points if point.label not in {item.value for item in outputs}]
     nodes, unobserved = compare_inside(
-        oracle_a, oracle_b, inside, repeatable, name_of=NodeNames(model_a), group_bytes=group_bytes
+        oracle_a,
+        oracle_b,
+        inside,
+        repeatable,
+        name_of=NodeNames(model_a),
+        group_bytes=group_bytes,
+        allow_rescaling=True,
     )
     if not inside:
         unobserved = (*unobserved, Unobserved("", "the two models have no value of the same name inside"))

@@ -24,6 +24,7 @@ class NodeComparison:
         not_finite: elements that are NaN or infinite in one model only.
         reference_not_finite: elements that are NaN or infinite in the reference.
         shape_mismatches: feeds for which the shapes differ.
+        rescaled: a pass scaled its channels; ``sqnr_db`` is what a scale per channel leaves over.
     """
 
     value: str
@@ -38,6 +39,7 @@ class NodeComparison:
     not_finite: int = 0
     reference_not_finite: int = 0
     shape_mismatches: int = 0
+    rescaled: bool = False
 
     def __str__(self) -> str:
         shown = f"{self.value!r} ({self.op_type} {self.node!r})" if self.node else f"{self.value!r}"
@@ -47,6 +49,8 @@ class NodeComparison:
             return f"{shown}: NaN or infinity in one model only, {self.not_finite} elements"
         if not self.is_float:
             return f"{shown}: {self.exact_share:.1%} equal"
+        if self.rescaled:
+            return f"{shown}: {format_db(self.sqnr_db)} but for a scale per channel"
         return f"{shown}: {format_db(self.sqnr_db)}, cosine {self.cosine:.4f}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from qcompiler.verify.comparison import NodeComparison, Unobserved, node_compari
 from qcompiler.verify.metrics import Difference
 from qcompiler.verify.observed import ObservedModel, element_counts, float_values, run_feed
 from qcompiler.verify.points import Point
+from qcompiler.verify.rescaling import SUSPICIOUS_DB, ChannelFit, rescaled_db
 
 GROUP_BYTES = 256 << 20
 """What the observed values of one feed may take in both models together; more values take more runs."""
@@ -28,6 +30,7 @@ def compare_inside(
     *,
     name_of: Callable[[str], tuple[str, str]],
     group_bytes: int = GROUP_BYTES,
+    allow_rescaling: bool = False,
 ) -> tuple[tuple[NodeComparison, ...], tuple[Unobserved, ...]]:
     """Compare every point over all feeds.
 
@@ -38,6 +41,7 @@ def compare_inside(
         feeds: iterated once per group.
         name_of: name and op type of the node that makes a value, by the point's label.
         group_bytes: bound of the memory that observed values take.
+        allow_rescaling: whether a scale per channel counts as no error, and is told instead.
 
     Returns:
         The comparisons in the order of ``points``, and the points whose values have different shapes.
@@ -47,15 +51,19 @@ def compare_inside(
         return (), ()
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
     differences: dict[str, Difference] = defaultdict(Difference)
+    axes = (1, -1) if allow_rescaling else ()
+    fits = {point.label: tuple(ChannelFit(axis) for axis in axes) for point in usable}
     for group in _groups(a, usable, repeatable, group_bytes):
-        _run_group(a, b, group, repeatable, differences)
+        _run_group(a, b, group, repeatable, differences, fits)
     compared, unobserved = [], []
     for point in usable:
         difference = differences[point.label]
         if difference.shape_mismatches:
             unobserved.append(Unobserved(point.label, "its shape is another in each model"))
             continue
-        compared.append(node_comparison(point.label, *name_of(point.label), difference, is_float=True))
+        item = node_comparison(point.label, *name_of(point.label), difference, is_float=True)
+        fitted = rescaled_db(fits[point.label], item.sqnr_db)
+        compared.append(item if fitted is None else replace(item, sqnr_db=fitted, rescaled=True))
     return tuple(compared), tuple(unobserved)
 
 
@@ -92,13 +100,18 @@ def _run_group(
     points: Sequence[Point],
     feeds: Iterable[Feed],
     differences: dict[str, Difference],
+    fits: Mapping[str, tuple[ChannelFit, ...]],
 ) -> None:
     session_a = a.session([point.a for point in points])
     session_b = b.session([point.b for point in points])
     for index, feed in enumerate(feeds):
         found_a, found_b = run_feed(session_a, feed, index), run_feed(session_b, feed, index)
         for point in points:
-            differences[point.label].update(found_a[point.a], _read(found_b[point.b], point))
+            array_a, array_b = found_a[point.a], _read(found_b[point.b], point)
+            differences[point.label].update(array_a, array_b)
+            if differences[point.label].sqnr_db < SUSPICIOUS_DB:
+                for fit in fits[point.label]:
+                    fit.update(array_a, array_b)
 
 
 def _read(array: Array, point: Point) -> Array:
