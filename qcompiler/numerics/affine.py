@@ -49,7 +49,8 @@ def quantize(
     code_range: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
     """Codes of ``x``; ``scale`` and ``zero_point`` broadcast against it."""
-    codes = np.rint(x / np.asarray(scale, dtype=np.float32)) + np.asarray(zero_point)
+    with np.errstate(over="ignore"):  # infinity saturates like any other value out of range
+        codes = np.rint(x / np.asarray(scale, dtype=np.float32)) + np.asarray(zero_point)
     clipped: npt.NDArray[np.int32] = np.clip(codes, *code_range).astype(np.int32)
     return clipped
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +35,7 @@ def quantize_weight(
         int8 codes of the weight's shape, and float32 scales: ``[C]``, or 0-D where ``axis`` is None.
     """
     channels = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0)
-    rows = np.ascontiguousarray(channels).reshape(channels.shape[0], -1)
+    rows = np.ascontiguousarray(channels).reshape(channels.shape[0], math.prod(channels.shape[1:]))
     scale = np.maximum(np.abs(rows).max(axis=1, initial=0.0) / largest_code, SMALLEST_SCALE)
     scale = scale.astype(np.float32)
     if clip_mse:
