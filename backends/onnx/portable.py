@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+from onnx_ir.passes.common import InlinePass
 
 from qcompiler.backends.base import (
     ActivationFormat,
@@ -25,6 +25,7 @@ from qcompiler.backends.base import (
     WeightFormat,
 )
 from qcompiler.pipeline.options import option
+from qcompiler.prepare.clean import remove_unused
 
 _STATIC = Support(static=True, dynamic=True, weight_only=True)
 _CONVOLUTION = Support(static=True, weight_only=True, output="required")
@@ -70,8 +71,7 @@ class Onnx(Target):
     def legalize(self, model: ir.Model) -> LegalizeReport:
         """Inline model-local functions; everything else is standard already."""
         InlinePass()(model)
-        RemoveUnusedNodesPass()(model)
-        RemoveUnusedOpsetsPass()(model)
+        remove_unused(model)
         return LegalizeReport()
 
     def session(self, path: Path, *, threads: int = 1) -> Session:

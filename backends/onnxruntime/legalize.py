@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
 from qcompiler.backends.base import LegalizeReport, Lowering
 from qcompiler.backends.onnxruntime.expand import expand_at_load, weight_dequantizers
@@ -19,6 +18,7 @@ from qcompiler.backends.onnxruntime.normalize import (
     spell_out_gemm_zero_points,
     split_dynamic_gemms,
 )
+from qcompiler.prepare.clean import remove_unused
 
 _INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
 """Ops whose QDQ form the runtime fuses; a weight in front of anything else is expanded at load."""
@@ -36,7 +36,7 @@ def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
     stranded = [node for node in weight_dequantizers(model.graph) if not _has_integer_reader(node)]
     lowered += [Lowering(name, "", reason) for name in expand_at_load(model.graph, stranded)]
     guard_float_nodes(model)
-    _clean(model)
+    remove_unused(model)
     return LegalizeReport(tuple(lowered), fusions)
 
 
@@ -53,7 +53,7 @@ def mend(model: ir.Model, path: Path) -> list[str]:
     ]
     mended = expand_at_load(model.graph, stranded)
     if mended:
-        _clean(model)
+        remove_unused(model)
     return mended
 
 
@@ -66,8 +66,3 @@ def _reads_codes(node: ir.Node) -> bool:
     """Whether a node's first input, too, comes out of a DequantizeLinear."""
     producer = node.inputs[0].producer() if node.inputs[0] is not None else None
     return producer is not None and producer.op_type == "DequantizeLinear"
-
-
-def _clean(model: ir.Model) -> None:
-    RemoveUnusedNodesPass()(model)
-    RemoveUnusedOpsetsPass()(model)

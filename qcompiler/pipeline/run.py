@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qcompiler.backends.base import Target
 from qcompiler.calibration.collect import Progress, collect
@@ -15,6 +14,7 @@ from qcompiler.calibration.statistics import Answer, Statistics
 from qcompiler.data.feeds import FeedSource
 from qcompiler.errors import CalibrationError
 from qcompiler.pipeline.base import Pass, PassContext, PassReport
+from qcompiler.prepare.clean import remove_unused
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Pipeline:
             context = PassContext(model, self.reference, selected, self.target)
             statistics = self._statistics(index, item.statistics(context), model)
             reports.append(item.apply(context, statistics))
-            RemoveUnusedNodesPass()(model)
+            remove_unused(model)
         return model, tuple(reports)
 
     def _statistics(self, index: int, requests: Sequence[Request], model: ir.Model) -> Statistics:
