@@ -6,8 +6,9 @@
 Weights are symmetric, per output channel (arXiv:1806.08342).  The per-token form keeps rows of small magnitude
 exact beside a row of large magnitude, where one scale for all would lose them.
 
-Where the target has no integer kernel for a weighted node but can expand its weight cheaply (embeddings, LSTM,
-GRU, ConvTranspose) only the weight is stored in int8.
+Where the target has no integer kernel for a weighted node but can expand its weight cheaply (embeddings, small
+LSTM, GRU, ConvTranspose) only the weight is stored in int8.  The input of an LSTM that runs in integers has one
+scale for the whole sequence, whatever the granularity; its hidden state stays in float in the dialect.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ class Int8Dynamic(Pass):
         del statistics
         storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
         activations = DynamicActivations(per_token=self.granularity is Granularity.TOKEN)
+        inputs = DynamicActivations(per_token=False) if activations.per_token else activations
         decisions = []
         for node in list(context.model.graph.all_nodes()):
             view = weighted(node)
             if view is not None:
                 decisions.append(self._quantize(view, context, storage, activations))
             elif recurrent_weights(node):
-                decisions.append(self._quantize_recurrent(node, context, storage))
+                decisions.append(self._quantize_recurrent(node, context, storage, inputs))
         return PassReport(self.name, tuple(decisions))
 
     def _quantize(
@@ -90,7 +92,7 @@ class Int8Dynamic(Pass):
         return ""
 
     def _quantize_recurrent(
-        self, node: ir.Node, context: PassContext, storage: WeightStorage
+        self, node: ir.Node, context: PassContext, storage: WeightStorage, activations: DynamicActivations
     ) -> NodeDecision:
         name = str(node.name)
         if name not in context.selected:
@@ -98,5 +100,11 @@ class Int8Dynamic(Pass):
         for index, weight in recurrent_weights(node):
             dequantized, _ = storage.dequantized(weight, 1 if self.per_channel else None)
             node.replace_input_with(index, dequantized)
-        detail = "weights stored in int8, one scale per gate row; activations in float"
+        rows = "one scale per gate row" if self.per_channel else "one scale each"
+        source = node.inputs[0]
+        if source is None or not context.target.support(node).dynamic:
+            detail = f"weights stored in int8, {rows}; activations in float"
+        else:
+            node.replace_input_with(0, activations.dequantized(source))
+            detail = f"uint8 per tensor at run time x int{context.target.weight.bits} weights, {rows}"
         return NodeDecision(name, node.op_type, "quantized", detail)

@@ -13,6 +13,7 @@ from qcompiler.backends.onnxruntime.guard import guard_float_nodes
 from qcompiler.backends.onnxruntime.kernels import optimized_graph
 from qcompiler.backends.onnxruntime.lower_dynamic import lower_dynamic_matmul
 from qcompiler.backends.onnxruntime.lower_gather import lower_embedding
+from qcompiler.backends.onnxruntime.lower_lstm import lower_lstm
 from qcompiler.backends.onnxruntime.normalize import (
     sink_transposes,
     spell_out_gemm_zero_points,
@@ -31,6 +32,7 @@ def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
     spell_out_gemm_zero_points(model)
     lowered = [Lowering(name, "DynamicQuantizeMatMul") for name in lower_dynamic_matmul(model)]
     lowered += [Lowering(name, "Gather of int8 rows") for name in lower_embedding(model)]
+    lowered += [Lowering(name, "DynamicQuantizeLSTM") for name in lower_lstm(model)]
     fusions = fuse_all(model) if fuse else {}
     reason = "no integer kernel: expanded when the session is made"
     stranded = [node for node in weight_dequantizers(model.graph) if not _has_integer_reader(node)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.backends.base import Support
+from qcompiler.backends.onnxruntime import lower_lstm
 from qcompiler.graph.placement import ACTIVATIONS, settled
 from qcompiler.graph.weighted import weighted
 
@@ -21,7 +22,7 @@ SUPPORT: dict[str, Support] = {
     "Gemm": Support(static=True, dynamic=True),
     "Gather": Support(weight_only=True),
     "ConvTranspose": Support(weight_only=True, reason="there is no integer ConvTranspose kernel"),
-    "LSTM": Support(weight_only=True),
+    "LSTM": Support(dynamic=True, weight_only=True),
     "GRU": Support(weight_only=True, reason="there is no integer GRU kernel"),
     **dict.fromkeys(
         ("Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "AveragePool", "GlobalAveragePool"), _FOLLOWS
@@ -57,6 +58,8 @@ def support_of(node: ir.Node) -> Support:
         return Support(reason=_no_weight_reason(node))
     if node.op_type == "Conv" and _is_entry(node):
         return Support(reason=_ENTRY_REASON)
+    if node.op_type == "LSTM" and (reason := lower_lstm.refusal(node)):
+        return Support(weight_only=True, reason=reason)
     if node.op_type in ("Conv", "ConvTranspose", "Gather") and weighted(node) is None:
         return Support(reason="its weight is not a constant of a supported layout")
     return support
