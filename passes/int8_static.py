@@ -34,6 +34,9 @@ from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
 INT32_LIMIT = 2**31 - 1
+BIAS_LIMIT = 2**30
+"""Half of the accumulator's range is left to the products."""
+
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Ops whose absence from the report a user would wonder about."""
 
@@ -110,11 +113,12 @@ class Int8Static(Pass):
         self, view: WeightedNode, activation: TensorQuantization, storage: WeightStorage
     ) -> None:
         axis = view.output_axis if self.per_channel else None
-        scale = storage.store(view, axis)
         if view.bias is None:
+            storage.store(view, axis)
             return
-        bias_scale = (scale * activation.scale).astype(np.float32)
         bias = array_of(view.bias).astype(np.float32)
+        scale = storage.store(view, axis, least_scale=least_weight_scale(bias, activation.scale, axis))
+        bias_scale = (scale * activation.scale).astype(np.float32)
         codes = bias_codes(bias, bias_scale)
         view.node.replace_input_with(2, dequantized_bias(view.bias, codes, bias_scale))
 
@@ -126,6 +130,18 @@ def tensor_quantization(low: float, high: float, activation: ActivationFormat) -
     else:
         scale, zero_point = affine_parameters(low, high, activation.code_range)
     return TensorQuantization(scale, zero_point, activation.dtype)
+
+
+def least_weight_scale(
+    bias: npt.NDArray[np.float32], activation_scale: np.float32, axis: int | None
+) -> npt.NDArray[np.float32]:
+    """Smallest weight scale, ``[N]`` or 0-D, at which the bias still fits the accumulator.
+
+    A channel whose weights are all but zero has a scale so small that its bias would need more than 32 bits; with
+    the larger scale its weights round to zero, which they are in effect.
+    """
+    magnitude = np.abs(bias) if axis is not None else np.abs(bias).max(initial=0.0)
+    return np.asarray(magnitude / (float(activation_scale) * BIAS_LIMIT), np.float32)
 
 
 def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

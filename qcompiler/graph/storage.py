@@ -28,9 +28,12 @@ class WeightStorage:
         default_factory=dict
     )
 
-    def store(self, view: WeightedNode, axis: int | None) -> npt.NDArray[np.float32]:
-        """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D."""
-        dequantized, scale = self.dequantized(view.weight, axis, half_scales=view.node.op_type == "Gather")
+    def store(
+        self, view: WeightedNode, axis: int | None, *, least_scale: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D, >= ``least_scale``."""
+        halves = view.node.op_type == "Gather"
+        dequantized, scale = self.dequantized(view.weight, axis, half_scales=halves, least_scale=least_scale)
         if view.transpose is not None:
             view.transpose.replace_input_with(0, dequantized)
         else:
@@ -38,7 +41,12 @@ class WeightStorage:
         return scale
 
     def dequantized(
-        self, weight: ir.Value, axis: int | None, *, half_scales: bool = False
+        self,
+        weight: ir.Value,
+        axis: int | None,
+        *,
+        half_scales: bool = False,
+        least_scale: npt.NDArray[np.float32] | None = None,
     ) -> tuple[ir.Value, npt.NDArray[np.float32]]:
         """The DequantizeLinear of ``weight``'s codes and their scale, made at the first call.
 
@@ -48,7 +56,12 @@ class WeightStorage:
         if key not in self._stored:
             array = array_of(weight).astype(np.float32, copy=False)
             codes, scale = quantize_weight(
-                array, axis, self.largest_code, clip_mse=self.clip_mse, half_scales=half_scales
+                array,
+                axis,
+                self.largest_code,
+                clip_mse=self.clip_mse,
+                half_scales=half_scales,
+                least_scale=least_scale,
             )
             self._stored[key] = dequantized_weight(weight, codes, scale, axis), scale
         return self._stored[key]

@@ -21,6 +21,7 @@ def quantize_weight(
     *,
     clip_mse: bool = False,
     half_scales: bool = False,
+    least_scale: Float32 | None = None,
 ) -> tuple[npt.NDArray[np.int8], Float32]:
     """Round a weight to symmetric codes in ``[-largest_code, largest_code]``.
 
@@ -29,6 +30,7 @@ def quantize_weight(
         axis: the channel axis, or None for one scale.
         largest_code: 127 for 8 bits, 63 for 7.
         clip_mse: choose each scale for least squared error instead of the largest magnitude.
+        least_scale: smallest scale allowed, ``[C]`` or 0-D.
         half_scales: round scales up to what float16 holds exactly, where all of them are in its range.
 
     Returns:
@@ -40,6 +42,8 @@ def quantize_weight(
     scale = scale.astype(np.float32)
     if clip_mse:
         scale = _least_squares_scale(rows, scale, largest_code)
+    if least_scale is not None:
+        scale = np.maximum(scale, least_scale)
     if half_scales:
         scale = _representable_in_half(scale)
     shaped = scale.reshape(()) if axis is None else scale
