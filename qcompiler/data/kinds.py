@@ -67,7 +67,8 @@ def refuse_unread(options: DataOptions, kinds: Sequence[Kind]) -> None:
     read = frozenset.union(*(kind.reads for kind in kinds))
     known = ", ".join(FLAGS[name] for name in FLAGS if name in read) or "no option"
     raise OptionError(
-        f"{flags} cannot apply to {names}, expected only what is read there: {known}. Leave it out."
+        f"{flags} cannot apply to {names}, expected only what is read there: {known}. "
+        "Leave it out, or give data that reads it."
     )
 
 
