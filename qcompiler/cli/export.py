@@ -9,6 +9,7 @@ import typer
 
 from qcompiler.cli import options as cli
 from qcompiler.cli.command import command
+from qcompiler.cli.data import parse_size
 
 
 @command
@@ -24,8 +25,18 @@ def export_command(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", help="Inputs of the graph, by name. Repeatable.")
     ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels: 224, or height x width: 480x640. Default: the checkpoint's.", metavar="SIZE"
+        ),
+    ] = None,
     attention: Annotated[
         Literal["sdpa", "eager"] | None, typer.Option(help="How attention is traced; eager is plainest.")
+    ] = None,
+    fusions: Annotated[
+        Literal["cpu"] | None,
+        typer.Option(help="cpu: fuse into ONNX Runtime's own operators. Default: standard operators."),
     ] = None,
     json: cli.Json = False,
 ) -> None:
@@ -40,7 +51,14 @@ def export_command(
 
     with progress_display("exporting"):
         report = export_transformers(
-            directory, output, task=task, opset=opset, inputs=inputs, attention=attention
+            directory,
+            output,
+            task=task,
+            opset=opset,
+            inputs=inputs,
+            picture=parse_size(image_size),
+            attention=attention,
+            fusions=fusions,
         )
     if json:
         print(to_json(report))

@@ -50,7 +50,9 @@ def _tried(made: Pass, model: ir.Model, target: Target, weights: Sequence[Weight
 def _needing_data(made: Pass, model: ir.Model, target: Target, weights: Sequence[WeightInfo]) -> PassOutlook:
     observed = len({request.value for request in made.statistics(_context(model, target))})
     note = (
-        f"needs calibration data: observes {observed} activations" if observed else "finds nothing to do here"
+        f"needs calibration data: observes {observed} activations"
+        if observed
+        else "needs calibration data; nothing to do on the float model itself"
     )
     if not made.quantizes:
         return PassOutlook(made.name, {}, 0.0, {}, note)

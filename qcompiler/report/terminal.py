@@ -25,7 +25,7 @@ def print_report(facts: CompileFacts, console: Console | None = None) -> None:
     _print_passes(console, facts)
     _print_kernels(console, facts)
     _print_groups(console, "Left in float", facts.left_in_float)
-    _print_worst(console, facts.worst)
+    _print_worst(console, facts)
     _print_lines(console, "Warnings", facts.warnings, style="yellow")
     _print_lines(console, "Next", facts.hints)
 
@@ -110,13 +110,15 @@ def _print_groups(console: Console, title: str, groups: Sequence[Group]) -> None
     print_table(console, table)
 
 
-def _print_worst(console: Console, worst: Sequence[ValueFacts]) -> None:
-    if not worst:
+def _print_worst(console: Console, facts: CompileFacts) -> None:
+    if not facts.worst:
         return
-    heading(console, "Worst nodes inside (quantization)")
+    rescaled = any(item.transformed for item in facts.passes)
+    note = "; values that a transform rescaled count as different" if rescaled else ""
+    heading(console, f"Worst nodes inside (quantization{note})")
     table = plain_table("SQNR", "op", "node", right=("SQNR",))
-    for item in worst:
-        table.add_row(f"{format_db(item.sqnr_db)}", item.op_type, item.node or item.value)
+    for item in facts.worst:
+        table.add_row(format_db(item.sqnr_db), item.op_type, item.node or item.value)
     print_table(console, table)
 
 
