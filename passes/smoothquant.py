@@ -114,7 +114,7 @@ class SmoothQuant(Pass):
         try:
             return plan_fold(group.value, factor, group.readers, copies=self.duplicate_norm)
         except CannotFoldError as error:
-            return None if self.insert_mul else f"nothing absorbs its scale: {error}"
+            return None if self.insert_mul else f"nothing absorbs its scale ({error}); see insert_mul"
 
     def _apply(self, group: _Group, scale: Array) -> str:
         fold = self._plan(group, 1.0 / scale)
