@@ -27,8 +27,8 @@ _INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
 
 def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
     """Rewrite ``model`` in place; the order matters: weights first, then what surrounds them."""
-    sink_transposes(model)
     split_dynamic_gemms(model)
+    sink_transposes(model)
     spell_out_gemm_zero_points(model)
     lowered = [Lowering(name, "DynamicQuantizeMatMul") for name in lower_dynamic_matmul(model)]
     lowered += [Lowering(name, "Gather of int8 rows") for name in lower_embedding(model)]
