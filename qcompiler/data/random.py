@@ -48,6 +48,8 @@ class RandomFeeds(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        if index >= len(self):
+            raise IndexError(index)  # a sequence without an end would be iterated forever
         generator = np.random.default_rng((self._options.seed, index))
         return {spec.name: self._make(spec, generator) for spec in self._inputs}
 
