@@ -49,6 +49,18 @@ def test_quiet_prints_nothing(qcompile: Qcompile, digits: Path, tmp_path: Path) 
     assert (ran.code, ran.out, ran.err) == (0, "", "")
 
 
+def test_random_calibration_data_is_taken_and_called_random(
+    qcompile: Qcompile, digits: Path, tmp_path: Path
+) -> None:
+    arguments = (digits, "--passes", "int8_static", "--calib", "random", *NUMERICS, "-o", tmp_path)
+    ran = qcompile(*arguments, "--json")
+    assert ran.code == 0, ran.err
+    assert any("random" in line for line in ran.document["warnings"])
+    strict = qcompile(*arguments, "--strict")
+    assert strict.code == 1
+    assert "random" in strict.err
+
+
 def test_a_recipe_and_exclusions(qcompile: Qcompile, digits: Path, digits_data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("passes:\n  - int8_static: {calibrator: minmax}\ntarget: onnx\nexclude: ['/stem*']\n")

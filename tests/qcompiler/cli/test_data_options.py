@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 
 from qcompiler.cli.data import Reading, parse_columns, parse_numbers, parse_size
 from qcompiler.cli.options import Checks
-from qcompiler.data.options import DataOptions
+from qcompiler.data.options import FLAGS, DataOptions
 from qcompiler.errors import OptionError
 from qcompiler.request import CompileOptions
 
@@ -47,9 +46,10 @@ def test_every_field_can_be_set() -> None:
 
 def test_flags_named_by_the_library_exist() -> None:
     """Messages of the library name flags; each must be one."""
-    named = set(re.findall(r"\[--([a-z-]+)", DataOptions.__doc__ or ""))
-    known = {field.name.replace("_", "-") for field in dataclasses.fields(Reading)}
-    assert named == known
+    assert set(FLAGS) == {field.name for field in dataclasses.fields(DataOptions)}
+    assert set(FLAGS.values()) == {
+        f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Reading)
+    }
 
 
 def test_checks_default_to_those_of_the_library_but_for_speed() -> None:
