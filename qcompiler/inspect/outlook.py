@@ -6,6 +6,7 @@ a quantizing one could do with fixed ranges is what the target's table says.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -42,7 +43,7 @@ def _outlook(name: str, model: ir.Model, target: Target, weights: Sequence[Weigh
 def _tried(made: Pass, model: ir.Model, target: Target, weights: Sequence[WeightInfo]) -> PassOutlook:
     report = made.apply(_context(model, target), Statistics({}))
     changed = [item for item in report.nodes if item.action != "skipped"]
-    left = Counter(item.detail for item in report.nodes if item.action == "skipped")
+    left = Counter(_general(item.detail) for item in report.nodes if item.action == "skipped")
     share = _bytes_share({item.node for item in changed}, weights)
     return PassOutlook(made.name, _operators(changed), share, dict(left.most_common()), "needs no data")
 
@@ -61,6 +62,11 @@ def _needing_data(made: Pass, model: ir.Model, target: Target, weights: Sequence
     left = Counter(_static_reason(item) for item in weights if not item.static)
     share = _bytes_share({item.node for item in fits}, weights)
     return PassOutlook(made.name, dict(can.most_common()), share, dict(left.most_common()), note)
+
+
+def _general(reason: str) -> str:
+    """A reason without the names of nodes in it, so that nodes left for the same reason count together."""
+    return re.sub(r" '[^']*'", "", reason)
 
 
 def _static_reason(item: WeightInfo) -> str:
