@@ -30,7 +30,7 @@ def find_warnings(
         found.append(
             f"the runtime has no kernel for these weights, they are expanded at load: {_names(built.mended)}."
         )
-    idle = [kernel.node for kernel in built.kernels if not kernel.integer and kernel.kernel]
+    idle = [item.node for item in built.kernels if item.kernel and not item.integer and not item.note]
     stored = {lowering.node for lowering in built.legalized.lowered if not lowering.kernel}
     surprising = [name for name in idle if name not in stored and not _is_storage_only(built, name)]
     if surprising:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.data import FeedSource, hold_out, input_specs, open_data, open_each
+from qcompiler.data import FeedSource, hold_out, input_specs, open_each
+from qcompiler.data.random import invent
+from qcompiler.errors import CalibrationError
 from qcompiler.request import CompileOptions
 
 RANDOM = "random"
@@ -63,8 +65,26 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
             warnings += ("too few samples to hold any out: verified on the calibration data itself.",)
         return Samples(split.calibration, split.held_out, split.held_out.description, warnings)
     limit = min(options.data.limit or RANDOM_SAMPLES, RANDOM_SAMPLES)
-    invented = open_data(RANDOM, specs, dataclasses.replace(options.data, limit=limit))
+    invented = invent(specs, dataclasses.replace(options.data, limit=limit))
+    if options.verify != "none":
+        _require_runnable(model, invented)
     return Samples(None, invented, "random numbers, for want of data")
+
+
+def _require_runnable(model: ir.Model, invented: FeedSource) -> None:
+    """Refuse early where the model cannot run on made-up inputs: dimensions may have to fit one another."""
+    from qcompiler.backends.onnxruntime.session import open_model, session_options
+
+    session = open_model(model, session_options(threads=1))
+    feed = next(iter(invented))
+    try:
+        session.run({name: feed[name] for name in session.input_names})
+    except Exception as error:  # the runtime's exception types are private and many
+        reason = str(error).strip().splitlines()[0][:200]
+        raise CalibrationError(
+            f"the model does not run on made-up inputs ({reason}); give real ones with --verify-data, "
+            "or skip the checks with --verify none."
+        ) from error
 
 
 def _is_random(calibration: object | None) -> bool:

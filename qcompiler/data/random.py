@@ -98,6 +98,11 @@ class RandomFeeds(Sequence[Record]):
 def open_random(inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
     """Feeds for ``--calib random``; says loudly what they are worth."""
     logger.warning("%s", WORTH)
+    return invent(inputs, options)
+
+
+def invent(inputs: Sequence[InputSpec], options: DataOptions) -> Feeds:
+    """The same feeds where nobody asked for them: something to run a model on when no data is given."""
     feeds = RandomFeeds(inputs, options)
     table = FeedTable(feeds, lambda row: f"random feed {row}")
     return make_feeds(table, inputs, options, feeds.kind, description=WORTH, hash_content=hash_records(feeds))
