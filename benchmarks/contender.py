@@ -70,7 +70,13 @@ def run_job(job: Job, *, timeout_seconds: float = 900.0) -> Cost:
     command = [sys.executable, "-m", "benchmarks.contender", str(path)]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_seconds, check=False
+            command,
+            cwd=job.output.parent,  # quant_pre_process leaves files in its working directory
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return Cost(seconds=timeout_seconds, peak_bytes=0, failure=f"not done in {timeout_seconds:.0f} s")
