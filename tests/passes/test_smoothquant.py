@@ -11,7 +11,7 @@ from qcompiler.backends.onnxruntime.isa import Isa
 from qcompiler.backends.onnxruntime.session import open_model, session_options
 from qcompiler.calibration.collect import collect
 from qcompiler.calibration.requests import Rows
-from qcompiler.passes.smoothquant import SmoothQuant
+from qcompiler.passes.smoothquant import SharedNorm, SmoothQuant
 from qcompiler.pipeline.base import PassContext, PassReport
 from tests.passes.graphs import Arrays, graph, normal
 
@@ -187,18 +187,31 @@ def post_norm() -> ir.Model:
     return with_norm(LAYER_NORM, {**NORM_CONSTANTS, "w2": normal(8, 16, seed=2)}, tail=POST_NORM)
 
 
-def test_a_norm_with_other_readers_is_duplicated() -> None:
+def test_a_norm_with_other_readers_is_multiplied_for_its_consumers() -> None:
     model = post_norm()
     after, report = smooth(model, (2, 5, 16), exclude=("MatMul_2",))
+    assert sorted(ops(after)) == sorted([*ops(model), "Mul"])
+    assert "by a Mul at run time" in report.nodes[0].detail
+    np.testing.assert_array_equal(constant(after, "gamma"), constant(model, "gamma"))
+    assert_same_output(model, after, 2, 5, 16)
+    again, report = smooth(after, (2, 5, 16), exclude=("MatMul_2",))
+    assert ops(again) == ops(after)
+    assert "smooth already" in report.nodes[0].detail
+
+
+def test_a_norm_with_other_readers_is_duplicated_if_asked() -> None:
+    model = post_norm()
+    item = SmoothQuant(alpha=0.5, shared_norm=SharedNorm.DUPLICATE)
+    after, report = smooth(model, (2, 5, 16), item, exclude=("MatMul_2",))
     assert ops(after).count("LayerNormalization") == 2
     assert "duplicated" in report.nodes[0].detail
     np.testing.assert_array_equal(constant(after, "gamma"), constant(model, "gamma"))
     assert_same_output(model, after, 2, 5, 16)
 
 
-def test_no_norm_is_duplicated_where_the_user_forbids_it() -> None:
+def test_a_norm_with_other_readers_is_left_alone_if_asked() -> None:
     model = post_norm()
-    after, report = smooth(model, (2, 5, 16), SmoothQuant(alpha=0.5, duplicate_norm=False))
+    after, report = smooth(model, (2, 5, 16), SmoothQuant(alpha=0.5, shared_norm=SharedNorm.LEAVE))
     assert ops(after) == ops(model)
     assert "duplicating it is not allowed" in report.nodes[0].detail
 
@@ -234,7 +247,7 @@ def test_insert_mul_serves_what_nothing_absorbs() -> None:
     model = with_norm("g = Gelu (x) o = Mul (g, gamma) h = Tanh (o)", {"gamma": OUTLIERS})
     after, report = smooth(model, (2, 5, 16), SmoothQuant(alpha=0.5, insert_mul=True))
     assert ops(after).count("Mul") == ops(model).count("Mul") + 1
-    assert "multiplied at run time" in report.nodes[0].detail
+    assert "by a Mul at run time" in report.nodes[0].detail
     assert_same_output(model, after, 2, 5, 16)
 
 
