@@ -31,6 +31,12 @@ LENGTH = 128
 CALIBRATION_LENGTH = 64
 VERIFIED = 16
 BATCH = 8
+PIPELINES = (
+    "smoothquant,int8_dynamic",
+    "int8_dynamic",
+    "smoothquant,int8_dynamic:granularity=token",
+    "smoothquant,int8_static",
+)
 TIMED_SHAPES = ((1, 128), (8, 64))
 
 
@@ -127,7 +133,7 @@ def measure(place: Place) -> list[Row]:
         verification=save_samples(place.scratch / "verification.npz", verification),
     )
     contenders = [
-        *ours("smoothquant,int8_dynamic", "int8_dynamic", "smoothquant,int8_static", batch=BATCH),
+        *ours(*PIPELINES, batch=BATCH),
         *peers(
             "quantize_dynamic per channel", "quantize_static uint8 per channel", "quantize_static default"
         ),
