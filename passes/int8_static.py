@@ -7,7 +7,8 @@ quantized per tensor in the target's type (uint8 on x86), with ranges from calib
 int8, per output channel; biases in int32 with scale ``s_x s_w``.  Relu and Clip need no node of their own: the
 range is observed behind them.
 
-The target decides which nodes run in integers, and whether their output must be quantized too.  Left in float,
+The target decides which nodes run in integers, and whether their output must be quantized too.  Where it can only
+expand a weight (embeddings, ConvTranspose) the weight alone is stored in int8.  Left in float,
 with the reason in the report: nodes inside subgraphs (their values cannot be observed from outside), nodes whose
 weight is not constant, and everything the target has no fast integer kernel for.
 """
@@ -54,6 +55,7 @@ class Int8Static(Pass):
     )
     per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
     clip_mse: bool = option(False, "choose weight scales for least squared error")
+    embeddings: bool = option(True, "store embedding tables (Gather) in int8, one scale per row")
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
         plan = self._plan(context)
@@ -66,12 +68,16 @@ class Int8Static(Pass):
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         plan = self._plan(context)
-        decisions = list(_explain(context, plan))
+        stored = self._stored(context)
+        decisions = list(_explain(context, plan, {view.name for view in stored}))
         scales = self._quantize_values(context, plan, statistics)
         storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
         for view in [weighted(node) for node in plan.integer]:
             if view is not None and view.activation in scales:
                 self._quantize_weight(view, scales[view.activation], storage)
+        for view in stored:
+            is_table = view.node.op_type == "Gather"
+            storage.store(view, view.output_axis if is_table or self.per_channel else None)
         for value, readers in plan.values.items():
             quantize_activation(value, scales[value], readers)
         return PassReport(self.name, tuple(decisions))
@@ -88,6 +94,18 @@ class Int8Static(Pass):
         ]
         others = [node for node in graph if node.name in context.selected]
         return place(graph, anchors, others, target)
+
+    def _stored(self, context: PassContext) -> list[WeightedNode]:
+        """Nodes whose weight alone is stored in int8, because the target can only expand it."""
+        views = [view for view in weighted_nodes(context.model) if view.name in context.selected]
+        support = {view.name: context.target.support(view.node) for view in views}
+        return [
+            view
+            for view in views
+            if support[view.name].weight_only
+            and not support[view.name].static
+            and (self.embeddings or view.node.op_type != "Gather")
+        ]
 
     def _range(self, value: ir.Value, context: PassContext) -> Range:
         symmetric = context.target.activation.symmetric
@@ -150,7 +168,7 @@ def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) ->
     return np.clip(codes, -INT32_LIMIT, INT32_LIMIT).astype(np.int32)
 
 
-def _explain(context: PassContext, plan: Placement) -> Iterator[NodeDecision]:
+def _explain(context: PassContext, plan: Placement, stored: set[str]) -> Iterator[NodeDecision]:
     """One line for every node that holds a weight or that the target could run in integers."""
     integer, activation = set(plan.integer), context.target.activation.dtype.name.lower()
     main_graph = set(context.model.graph)
@@ -160,6 +178,8 @@ def _explain(context: PassContext, plan: Placement) -> Iterator[NodeDecision]:
         if node in integer:
             weight = f" x int{context.target.weight.bits} weight" if view else ""
             yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
+        elif name in stored:
+            yield NodeDecision(name, node.op_type, "quantized", "weight stored in int8, activation in float")
         elif view is not None or support.static or node.op_type in PRODUCTS:
             reason = _reason(
                 node, node in main_graph, name in context.selected, support.static, support.reason
