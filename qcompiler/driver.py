@@ -13,6 +13,7 @@ from qcompiler.backends.base import Target
 from qcompiler.build import build
 from qcompiler.calibration.collect import Progress
 from qcompiler.checks import check, never_slower
+from qcompiler.errors import OutputError
 from qcompiler.findings import find_warnings, refuse_if_strict
 from qcompiler.load import load_model
 from qcompiler.package.records import make_manifest, write_manifest
@@ -93,7 +94,11 @@ def compile(
 
 
 def output_path(model: str | Path | onnx.ModelProto | ir.Model, output: str | Path | None) -> Path:
-    """Where the compiled model goes: ``model.qc.onnx`` in the folder asked for, or the file asked for."""
+    """Where the compiled model goes: ``model.qc.onnx`` in the folder asked for, or the file asked for.
+
+    Raises:
+        OutputError: that is the model itself.
+    """
     stem = Path(model).stem if isinstance(model, str | Path) else "model"
     if output is None:
         folder = (
@@ -103,4 +108,7 @@ def output_path(model: str | Path | onnx.ModelProto | ir.Model, output: str | Pa
         )
         return folder / f"{stem}.qc.onnx"
     chosen = Path(output)
-    return chosen if chosen.suffix == ".onnx" else chosen / f"{stem}.qc.onnx"
+    path = chosen if chosen.suffix == ".onnx" and not chosen.is_dir() else chosen / f"{stem}.qc.onnx"
+    if isinstance(model, str | Path) and path.exists() and path.samefile(model):
+        raise OutputError(f"{path} is the model itself, which would be lost; choose another place with -o.")
+    return path

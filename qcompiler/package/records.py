@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import NodeKernel
 from qcompiler.build import Build
-from qcompiler.errors import OutputError
 from qcompiler.graph.weighted import FLOAT_TYPES
 from qcompiler.package.manifest import (
     BitsRecord,
@@ -22,6 +21,7 @@ from qcompiler.package.manifest import (
     file_record,
     package_versions,
 )
+from qcompiler.package.write import cannot_write
 from qcompiler.pipeline.base import Pass, PassReport
 from qcompiler.pipeline.options import spelled
 from qcompiler.pipeline.run import Pipeline
@@ -69,7 +69,7 @@ def write_manifest(manifest: Manifest, model: Path) -> None:
     try:
         path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+        raise cannot_write(path.name, error) from error
 
 
 def node_records(

@@ -24,9 +24,12 @@ INLINE_BYTES = 1024
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system as ``folder``, gone afterwards whatever happens.
 
+    So are the folders above it that had to be made, unless something was published into them.
+
     Raises:
         OutputError: ``folder`` cannot be made or written.
     """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".qcompiler-", dir=folder))
@@ -38,6 +41,9 @@ def staged(folder: Path) -> Iterator[Path]:
         yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: published into, or somebody else's by now
+            for place in made:
+                place.rmdir()
 
 
 def write_model(model: ir.Model, path: Path, *, external: bool | None = None) -> None:
@@ -57,7 +63,7 @@ def write_model(model: ir.Model, path: Path, *, external: bool | None = None) ->
         else:
             ir.save(model, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise cannot_write(path.name, error) from error
 
 
 def drop_traces(model: ir.Model) -> None:
@@ -78,6 +84,11 @@ def publish(stage: Path, folder: Path) -> None:
         OutputError: a file cannot be moved into place.
     """
     files = sorted(filter(Path.is_file, stage.iterdir()), key=lambda path: path.suffix == ".onnx")
+    for blocked in (folder / path.name for path in files):
+        if blocked.is_dir():
+            raise OutputError(
+                f"{blocked} is a folder, expected a file or nothing; choose another place with -o."
+            )
     try:
         for path in files:
             _sync(path)
@@ -85,7 +96,13 @@ def publish(stage: Path, folder: Path) -> None:
             path.replace(folder / path.name)
         _sync(folder)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
+        raise cannot_write(folder, error) from error
+
+
+def cannot_write(path: Path | str, error: OSError) -> OutputError:
+    """The error to raise for ``path``; NumPy reports a full disk as a short write, without a number."""
+    reason = error.strerror or f"no space left ({error})"
+    return OutputError(f"{path} cannot be written: {reason}; make room, or choose another place with -o.")
 
 
 def _sync(path: Path) -> None:

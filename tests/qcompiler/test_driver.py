@@ -181,3 +181,19 @@ def test_the_portable_target_uses_standard_operators_only(tmp_path: Path) -> Non
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert DIGITS.evaluate(result.path) >= DIGITS.float_metric - 0.01
+
+
+def test_the_model_itself_is_never_overwritten(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(DIGITS.onnx.read_bytes())
+    with pytest.raises(OutputError, match="the model itself"):
+        qcompiler.compile(mine, "int8_dynamic", output=mine, options=NOTHING)
+    assert mine.read_bytes() == DIGITS.onnx.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
+
+
+def test_a_folder_may_be_called_like_a_model(tmp_path: Path) -> None:
+    folder = tmp_path / "out.onnx"
+    folder.mkdir()
+    result = qcompiler.compile(DIGITS.onnx, "int8_dynamic", output=folder, options=NOTHING)
+    assert result.path == folder / "digits.qc.onnx"
