@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, NodeKey, Target
 from qcompiler.errors import ModelError
+from qcompiler.graph.names import names_kept
 from qcompiler.package.write import drop_traces, write_model
 from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.run import Pipeline
@@ -41,7 +42,8 @@ def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external
     target = pipeline.target
     dialect, passes = pipeline.run(frozenset(reverted))
     deployed = dialect.clone()
-    legalized = target.legalize(deployed)
+    with names_kept(deployed):
+        legalized = target.legalize(deployed)
     drop_traces(deployed)
     write_model(deployed, path, external=external)
     mended = _mend(deployed, path, target, external=external)
@@ -65,7 +67,8 @@ def quantized_keys(reference: ir.Model, passes: tuple[PassReport, ...]) -> list[
 def _mend(deployed: ir.Model, path: Path, target: Target, *, external: bool | None) -> tuple[str, ...]:
     mended: list[str] = []
     for _ in range(MENDING_ROUNDS):
-        found = target.mend(deployed, path)
+        with names_kept(deployed):
+            found = target.mend(deployed, path)
         if not found:
             return tuple(mended)
         mended += found

@@ -13,6 +13,7 @@ from qcompiler.calibration.requests import Request
 from qcompiler.calibration.statistics import Answer, Statistics
 from qcompiler.data.feeds import FeedSource
 from qcompiler.errors import CalibrationError
+from qcompiler.graph.names import names_kept
 from qcompiler.pipeline.base import Pass, PassContext, PassReport
 from qcompiler.prepare.clean import remove_unused
 
@@ -44,7 +45,8 @@ class Pipeline:
             selected = self.selected - reverted if item.quantizes else self.selected
             context = PassContext(model, self.reference, selected, self.target)
             statistics = self._statistics(index, item.statistics(context), model)
-            reports.append(item.apply(context, statistics))
+            with names_kept(model):
+                reports.append(item.apply(context, statistics))
             remove_unused(model)
         return model, tuple(reports)
 
