@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.dynamic import DynamicActivations
+from qcompiler.graph.qdq import KEEP_FLOAT
 from qcompiler.graph.recurrent import recurrent_weights
 from qcompiler.graph.storage import WeightStorage
 from qcompiler.graph.weighted import WeightedNode, weighted
@@ -48,7 +49,7 @@ class Int8Dynamic(Pass):
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         del statistics
-        storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
+        storage = WeightStorage(context.target.weight.largest_code, self.clip_mse, half_scales=True)
         activations = DynamicActivations(per_token=self.granularity is Granularity.TOKEN)
         inputs = DynamicActivations(per_token=False) if activations.per_token else activations
         decisions = []
@@ -83,6 +84,8 @@ class Int8Dynamic(Pass):
 
     def _refusal(self, view: WeightedNode, context: PassContext) -> str:
         support = context.target.support(view.node)
+        if KEEP_FLOAT in view.node.metadata_props:
+            return view.node.metadata_props[KEEP_FLOAT]
         if view.name not in context.selected:
             return "excluded by the user"
         if view.node.op_type == "Gather" and not self.embeddings:

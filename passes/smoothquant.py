@@ -2,11 +2,12 @@
 
     s_j = max|X_j|^alpha / max|W_j|^(1 - alpha),    X W = (X / s)(s W)
 
-X is ``[..., K]``, W ``[K, N]``, s ``[K]``, one for all consumers of a shared activation, from the largest weight
-of any of them.  ``1/s`` goes into what makes X (see :mod:`qcompiler.graph.fold`), s into the rows of W: the float
-output stays the same.  Where X has other readers too (the residual branch of a post-norm transformer) a Mul by 1/s
-behind it takes half the time and bytes of a second norm (15 us against 30 for ``[128, 384]``).  alpha is given, or searched: the one with the smallest error of ``Q(X / s) Q(s W)`` on a sample of
-rows, "no smoothing" included, so that the sampled error never grows.
+X is ``[..., K]``, W ``[K, N]``, s ``[K]``, one for all consumers of a shared activation, from the largest
+weight of any of them.  ``1/s`` goes into what makes X (see :mod:`qcompiler.graph.fold`), s into the rows of
+W: the float output stays the same.  Where X has other readers too (the residual branch of a post-norm
+transformer) a Mul by 1/s behind it takes half the time and bytes of a second norm (15 us against 30 for
+``[128, 384]``).  alpha is given, or searched: the one with the smallest error of ``Q(X / s) Q(s W)`` on a
+sample of rows, "no smoothing" included, so that the sampled error never grows.
 
 Left alone, with the reason in the report: activations that nothing can absorb a scale for (Gelu, Silu, an input;
 ``insert_mul=true`` multiplies there at run time), tied weights, nodes in subgraphs, channels all of scale one.

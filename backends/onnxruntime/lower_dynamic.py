@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from qcompiler.backends.onnxruntime.half_scales import in_half
 from qcompiler.graph.weighted import array_of, is_constant
 
 MICROSOFT = "com.microsoft"
@@ -85,11 +86,12 @@ def _kernel(activation: _Activation, weight: _Weight, bias: ir.Value | None, pro
     quantize = activation.quantize
     source = quantize.inputs[0]
     dynamic = quantize.op_type == "DynamicQuantizeLinear"
+    weight_scale = in_half(weight.scale)
     if dynamic and _readers(activation) == 1:
-        inputs = [source, weight.codes, weight.scale, weight.zero_point, bias]
+        inputs = [source, weight.codes, weight_scale, weight.zero_point, bias]
         op = "DynamicQuantizeMatMul"
     else:
-        scales = [activation.scale, weight.scale, activation.zero_point, weight.zero_point]
+        scales = [activation.scale, weight_scale, activation.zero_point, weight.zero_point]
         inputs = [activation.codes, weight.codes, *scales, bias]
         op = "MatMulIntegerToFloat"
     while inputs[-1] is None:

@@ -8,10 +8,10 @@ itself for one per column or per tensor.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from qcompiler.backends.onnxruntime.half_scales import narrowed, widened
 from qcompiler.graph.qdq import add_initializer, graph_of
 from qcompiler.graph.weighted import array_of, is_constant
 
@@ -41,12 +41,11 @@ def _lower(gather: ir.Node) -> bool:
     axis = dequantize.attributes.get("axis")
     if array_of(scale).ndim and axis is not None and axis.as_int() in (0, -2):
         column = add_initializer(
-            graph_of(codes), f"{scale.name}_of_rows", _narrow(array_of(scale))[:, np.newaxis]
+            graph_of(codes), f"{scale.name}_of_rows", narrowed(array_of(scale))[:, np.newaxis]
         )
         nodes.append(ir.node("Gather", [column, ids], {"axis": 0}, name=f"{gather.name}_scale"))
         if column.dtype == ir.DataType.FLOAT16:
-            to = {"to": int(ir.DataType.FLOAT)}
-            nodes.append(ir.node("Cast", nodes[-1].outputs, to, name=f"{gather.name}_scale_Cast"))
+            nodes.append(widened(nodes[-1].outputs[0], f"{gather.name}_scale_Cast"))
         factor = nodes[-1].outputs[0]
     nodes.append(ir.node("Mul", [wide.outputs[0], factor], name=f"{gather.name}_Mul"))
     output, result = gather.outputs[0], nodes[-1].outputs[0]
@@ -58,12 +57,6 @@ def _lower(gather: ir.Node) -> bool:
     result.name = output.name
     graph.remove(gather, safe=True)
     return True
-
-
-def _narrow(scale: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Half the bytes for scales that float16 holds exactly, as int8_dynamic chooses them for rows."""
-    half = scale.astype(np.float16)
-    return half if np.array_equal(half.astype(np.float32), scale) else scale
 
 
 def _is_plain(gather: ir.Node, dequantize: ir.Node) -> bool:

@@ -15,6 +15,9 @@ import onnx_ir as ir
 ORIGIN = "qcompiler.origin"
 """Metadata key: name of the node of the user's file that a node was made for."""
 
+KEEP_FLOAT = "qcompiler.keep_float"
+"""Metadata key: why a pass that made a node wants it left in float by those behind it."""
+
 FLOAT_WEIGHT = "qcompiler.float_weight"
 """``ir.Value.meta`` key of a dequantized weight: the float tensor that its codes were made from."""
 

@@ -20,10 +20,12 @@ class WeightStorage:
     Attributes:
         largest_code: 127, or 63 for reduced range.
         clip_mse: choose scales for least squared error.
+        half_scales: give every stored weight, and not tables alone, scales that float16 holds exactly.
     """
 
     largest_code: int
     clip_mse: bool = False
+    half_scales: bool = False
     _stored: dict[tuple[int, int | None], tuple[ir.Value, npt.NDArray[np.float32]]] = field(
         default_factory=dict
     )
@@ -32,7 +34,7 @@ class WeightStorage:
         self, view: WeightedNode, axis: int | None, *, least_scale: npt.NDArray[np.float32] | None = None
     ) -> npt.NDArray[np.float32]:
         """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D, >= ``least_scale``."""
-        halves = view.node.op_type == "Gather"
+        halves = self.half_scales or view.node.op_type == "Gather"
         dequantized, scale = self.dequantized(view.weight, axis, half_scales=halves, least_scale=least_scale)
         if view.transpose is not None:
             view.transpose.replace_input_with(0, dequantized)

@@ -52,8 +52,12 @@ def quantize_weight(
 
 
 def _representable_in_half(scale: Float32) -> Float32:
-    """The next float16 at or above each scale; unchanged if any lies outside float16's normal range."""
+    """The next float16 at or above each scale; unchanged if any lies outside float16's normal range.
+
+    The scale of a channel of zeros says nothing, and counts as the smallest of that range.
+    """
     limits = np.finfo(np.float16)
+    scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(limits.tiny))
     if scale.min(initial=np.inf) < limits.tiny or scale.max(initial=0.0) > limits.max / 2:
         return scale
     half = scale.astype(np.float16)

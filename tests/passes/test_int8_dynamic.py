@@ -38,6 +38,8 @@ def dynamic_reference(x: Array, w: Array) -> Array:
     zero = np.clip(np.rint(-low / scale), 0, 255)
     x_hat = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
     w_scale = np.abs(w).max(axis=0) / 127
+    half = w_scale.astype(np.float16)  # scales are the next ones that float16 holds
+    w_scale = np.where(half < w_scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
     return np.asarray(x_hat @ (np.clip(np.rint(w / w_scale), -127, 127) * w_scale), np.float32)
 
 

@@ -2,7 +2,8 @@
 
 ONNX Runtime fuses ``Add -> LayerNormalization`` into SkipLayerNormalization, whose CPU kernel takes 250 us for
 ``[1, 128, 384]`` where the pair takes 39 us (1.31.1, Zen 4, one thread).  ``Sum`` of the same two values is the same
-addition, and the runtime does not match it.
+addition, and the runtime does not match it.  An Add before it that has no other reader joins the Sum: one pass over
+the values instead of two.
 """
 
 from __future__ import annotations
@@ -25,11 +26,28 @@ def _separate(norm: ir.Node) -> bool:
         return False
     if source.dtype not in (None, ir.DataType.FLOAT) or any(is_constant(value) for value in add.inputs):
         return False
-    total = ir.node("Sum", list(add.inputs), name=str(add.name))
+    inner = next((node for node in map(_private_add, add.inputs) if node is not None), None)
+    inputs = list(add.inputs)
+    if inner is not None:
+        index = inputs.index(inner.outputs[0])
+        inputs[index : index + 1] = inner.inputs
+    total = ir.node("Sum", inputs, name=str(add.name))
     total.metadata_props.update(add.metadata_props)
     total.outputs[0].shape, total.outputs[0].type = source.shape, source.type
     add.graph.insert_before(add, total)
     source.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
     total.outputs[0].name = source.name
-    add.graph.remove(add, safe=True)
+    graph = add.graph
+    graph.remove(add, safe=True)
+    if inner is not None:
+        graph.remove(inner, safe=True)
     return True
+
+
+def _private_add(value: ir.Value | None) -> ir.Node | None:
+    """The Add of two activations that makes ``value`` for one reader alone."""
+    node = value.producer() if value is not None else None
+    if value is None or node is None or node.op_type != "Add" or node.domain or value.is_graph_output():
+        return None
+    private = len(value.uses()) == 1 and not any(is_constant(operand) for operand in node.inputs)
+    return node if private else None

@@ -7,9 +7,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from qcompiler.backends.onnxruntime.half_scales import LEAST_SCALES, in_half
 from qcompiler.backends.onnxruntime.lower_dynamic import lower_dynamic_matmul
 from qcompiler.graph.dynamic import DynamicActivations
 from qcompiler.graph.qdq import TensorQuantization, add_initializer, dequantized_weight, quantize_activation
+from qcompiler.graph.weighted import array_of
 
 K, N = 32, 24
 
@@ -113,3 +115,23 @@ def test_keeps_a_bias_that_does_not_fit_in_its_add() -> None:
     assert "Add" in [node.op_type for node in model.graph]
     # The same float operations in the same order, but for the integer sum: see above.
     np.testing.assert_allclose(_run(model)[0], expected[0], rtol=1e-5, atol=1e-5)
+
+
+def test_scales_that_float16_holds_are_stored_in_half_the_bytes() -> None:
+    rng = np.random.default_rng(5)
+    exact = rng.uniform(0.001, 0.01, 2 * LEAST_SCALES).astype(np.float16).astype(np.float32)
+    for scale, kept in (
+        (exact, False),
+        (exact * np.float32(1.0001), True),
+        (exact[: LEAST_SCALES - 1], True),
+    ):
+        model = ir.from_onnx_text(
+            '<ir_version: 10, opset_import: ["": 21]> g (float[1] x) => (float[1] y) { y = Identity (x) }'
+        )
+        value = add_initializer(model.graph, "scale", scale)
+        stored = in_half(value)
+        assert (stored is value) is kept
+        producer = stored.producer()
+        if producer is not None and producer.inputs[0] is not None:
+            np.testing.assert_array_equal(array_of(producer.inputs[0]).astype(np.float32), scale)
+            assert array_of(producer.inputs[0]).dtype == np.float16
