@@ -72,8 +72,8 @@ def collect(
         threads: intra-op threads, all cores by default.
 
     Raises:
-        CalibrationError: NaN or infinity in an observed value, no feed at all, or a value that
-            does not exist.
+        CalibrationError: NaN or infinity in an observed value, no feed at all, one that the model does
+            not run on, or a value that does not exist.
     """
     unique = list(dict.fromkeys(requests))
     if not unique:
@@ -157,6 +157,7 @@ class _Runner:
     def run(self, run: _Run) -> None:
         # Imported here: the compiler's front does not load the runtime until it is needed.
         from qcompiler.backends.onnxruntime.session import open_model, session_options
+        from qcompiler.backends.run_feed import run_feed
 
         graph_model = self._model.clone()
         values = tappable_values(graph_model)
@@ -167,8 +168,7 @@ class _Runner:
         session = open_model(graph_model, session_options(threads=self._threads))
         seen = 0
         for index, feed in enumerate(self._feeds):
-            wanted = {name: feed[name] for name in session.input_names}
-            found = session.run(wanted)
+            found = run_feed(session, feed, index)
             self._check(found, checks, index, feed)
             for probe, group in zip(run.probes, outputs, strict=True):
                 probe.update([found[str(value.name)] for value in group])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.backends.run_feed import run_feed
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import CalibrationError, InputError, UnsupportedError
 from qcompiler.verify.comparison import Comparison, NodeComparison, Unobserved, node_comparison
 from qcompiler.verify.inside import GROUP_BYTES, compare_inside
 from qcompiler.verify.metrics import Difference
-from qcompiler.verify.observed import OracleModel, run_feed
+from qcompiler.verify.observed import OracleModel
 from qcompiler.verify.points import quantized_values, shared_points
 
 if TYPE_CHECKING:

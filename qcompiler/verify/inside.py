@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from qcompiler.backends.run_feed import run_feed
 from qcompiler.data.feeds import Array, Feed
 from qcompiler.verify.comparison import NodeComparison, Unobserved, node_comparison
 from qcompiler.verify.metrics import Difference
-from qcompiler.verify.observed import ObservedModel, element_counts, float_values, run_feed
+from qcompiler.verify.observed import ObservedModel, element_counts, float_values
 from qcompiler.verify.points import Point
 from qcompiler.verify.rescaling import SUSPICIOUS_DB, ChannelFit, rescaled_db
 

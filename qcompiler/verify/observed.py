@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import abc
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.tapgraph import keep_outputs
-from qcompiler.data.feeds import Array, Feed
-from qcompiler.errors import CalibrationError
+from qcompiler.data.feeds import Feed
 
 if TYPE_CHECKING:
-    from qcompiler.backends.base import Session
     from qcompiler.backends.onnxruntime.session import OrtSession
 
 _EXTERNAL_BYTES = "1024"
@@ -99,29 +98,6 @@ def float_values(observed: ObservedModel, names: Sequence[str]) -> set[str]:
         return set()
     session = observed.session(names)
     return {name for name in names if session.output_types[name] in _FLOAT_TYPES}
-
-
-def run_feed(session: Session, feed: Feed, index: int) -> Mapping[str, Array]:
-    """Run one feed; inputs that the session does not need are left out.
-
-    Raises:
-        CalibrationError: an input is missing, or the runtime refuses the arrays.
-    """
-    missing = [name for name in session.input_names if name not in feed]
-    if missing:
-        raise CalibrationError(
-            f"feed {index} has arrays for {sorted(feed)}, but the model also needs {missing}; "
-            "give one array per input, under its name."
-        )
-    try:
-        return session.run({name: feed[name] for name in session.input_names})
-    except Exception as error:  # the runtime's errors share no base class but this one
-        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise CalibrationError(
-            f"the model does not run on feed {index} ({shapes}): {reason} "
-            "Give arrays of the dtypes and shapes that `qcompile inspect` lists."
-        ) from error
 
 
 def element_counts(observed: ObservedModel, names: Sequence[str], feed: Feed) -> dict[str, int]:

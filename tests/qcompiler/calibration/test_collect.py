@@ -169,3 +169,18 @@ def test_data_is_streamed_once_and_once_more_for_histograms(
     feeds = Counting(5)
     collect(model, [Range("doubled", calibrator), Range("y", calibrator)], feeds)
     assert feeds.passes == passes
+
+
+def test_a_feed_that_the_model_does_not_run_on_is_named() -> None:
+    """Ids beyond the vocabulary have the right dtype and rank: only the runtime notices."""
+    text = """
+        <ir_version: 10, opset_import: ["" : 21]>
+        embed (int64[N, T] ids) => (float[N, T, 2] y)
+        <float[3, 2] table = {0, 1, 2, 3, 4, 5}>
+        { y = Gather(table, ids) }
+    """
+    model = ir.from_onnx_text(text)
+    ShapeInferencePass()(model)
+    data = [{"ids": np.array([[0, 2]])}, {"ids": np.array([[0, 3]])}]
+    with pytest.raises(CalibrationError, match=r"feed 1 \(ids int64\[1, 2\]\)"):
+        collect(model, [Range("y")], data)
