@@ -107,7 +107,10 @@ def _why_it_does_not_load(path: Path) -> str:
     try:
         timing_session(path)
     except ModelError as error:
-        return f"ONNX Runtime cannot load the result: {str(error).partition(' : ')[2]}"[:FAILURE_LENGTH]
+        reason = str(error).partition(" failed:")[2] or str(
+            error
+        )  # without the path, which no two runs share
+        return f"ONNX Runtime cannot load the result: {reason}"[:FAILURE_LENGTH]
     return ""
 
 
