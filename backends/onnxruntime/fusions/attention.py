@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from qcompiler.backends.onnxruntime.fusions.dead_rows import is_finite, zero_rows
 from qcompiler.backends.onnxruntime.fusions.pattern import (
     constant,
     heads_of,
@@ -23,7 +24,7 @@ from qcompiler.backends.onnxruntime.fusions.pattern import (
     scaled,
     transposed_keys,
 )
-from qcompiler.graph.qdq import add_initializer, graph_of
+from qcompiler.graph.qdq import graph_of
 
 _LEAST_OPSET, _OPSET, _IR_VERSION = 21, 23, 11
 """From opset 21 to 23 no operator changed its meaning, so a model of 21 may say 23."""
@@ -133,13 +134,8 @@ def _replace(reshape: ir.Node, match: _Match) -> None:
     nodes = [ir.node("Attention", inputs, attributes, name=f"{reshape.name}_Attention")]
     if match.dead_rows is not None:
         nodes[0].outputs[0].name = f"{output.name}_of_living_rows"
-        axis = add_initializer(graph, f"{output.name}_head_axis", np.array([1], np.int64))
-        zero = add_initializer(graph, f"{output.name}_zero", np.array(0, np.float32))
-        dead = ir.node("Squeeze", [match.dead_rows, axis], name=f"{reshape.name}_dead_rows")
-        dead.outputs[0].name = f"{output.name}_dead_rows"
-        nodes.append(dead)
-        nodes.append(
-            ir.node("Where", [dead.outputs[0], zero, nodes[0].outputs[0]], name=f"{reshape.name}_Where")
+        nodes += zero_rows(
+            nodes[0].outputs[0], match.dead_rows, str(output.name), finite=is_finite(match.inputs[-1])
         )
     result = nodes[-1].outputs[0]
     for value in (nodes[0].outputs[0], result):
