@@ -31,13 +31,13 @@ DEFAULT_OPTIONS = CompileOptions()
 
 def compile(
     model: str | Path | onnx.ModelProto | ir.Model,
-    passes: str | Sequence[Pass] | None = None,
+    passes: str | Sequence[str | Pass] | None = None,
     *,
     recipe: str | Path | None = None,
     calibration: object | None = None,
     target: str | Target | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     output: str | Path | None = None,
     options: CompileOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
@@ -46,7 +46,7 @@ def compile(
 
     Args:
         model: a file, or a model in memory, which is not changed.
-        passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or pass objects.
+        passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or a list of such and of pass objects.
         recipe: a YAML file instead of ``passes``.
         calibration: a path, ``"random"``, a dict of arrays, an iterable of feeds, or a data set.
         target: "ort-cpu" unless said otherwise, with options ("ort-cpu:isa=avx2").

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from qcompiler.backends.base import Target
 from qcompiler.data.options import DataOptions
-from qcompiler.errors import OptionError, UnsupportedError
+from qcompiler.errors import OptionError, UnsupportedError, suggest
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.parse import Recipe, parse_passes, parse_target, read_recipe, recipe_passes
 
@@ -21,7 +21,7 @@ LOWEST_COSINE = 0.9
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """Settings that are not part of the pipeline.
+    """Settings that are not part of the pipeline; an impossible one raises an OptionError.
 
     Attributes:
         verify: ``numerics`` makes the three comparisons, ``speed`` also times the result against float and
@@ -44,6 +44,14 @@ class CompileOptions:
     opset: int = 21
     external: bool | None = None
 
+    def __post_init__(self) -> None:
+        if self.verify not in get_args(VerifyLevel):
+            raise OptionError(f"verify is {self.verify!r}.{suggest(str(self.verify), get_args(VerifyLevel))}")
+        if not -1 <= self.min_cosine <= 1:
+            raise OptionError(f"min_cosine is {self.min_cosine}, expected between -1 and 1.")
+        if self.threads < 1:
+            raise OptionError(f"threads is {self.threads}, expected at least 1.")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -56,11 +64,11 @@ class Request:
 
 
 def resolve(
-    passes: str | Sequence[Pass] | None,
+    passes: str | Sequence[str | Pass] | None,
     recipe: str | Path | None,
     target: str | Target | None,
-    include: Sequence[str],
-    exclude: Sequence[str],
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
 ) -> Request:
     """Make passes and target; what is given beside a recipe wins over or adds to it.
 
@@ -77,11 +85,19 @@ def resolve(
     reason = resolved.available()
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
-    return Request(tuple(made), resolved, (*written.include, *include), (*written.exclude, *exclude))
+    return Request(
+        tuple(made), resolved, (*written.include, *_globs(include)), (*written.exclude, *_globs(exclude))
+    )
 
 
-def _made(passes: str | Sequence[Pass] | None) -> list[Pass]:
-    made = parse_passes(passes) if isinstance(passes, str) else list(passes or ())
+def _made(passes: str | Sequence[str | Pass] | None) -> list[Pass]:
+    given = [passes] if isinstance(passes, str) else passes or ()
+    made = [item for part in given for item in (parse_passes(part) if isinstance(part, str) else [part])]
     if not made:
         raise OptionError("no pass is given; for example passes='int8_dynamic'.")
     return made
+
+
+def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One glob is a sequence of letters too, and never meant so."""
+    return (given,) if isinstance(given, str) else tuple(given)

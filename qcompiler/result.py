@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +37,13 @@ class CompileResult:
     """
 
     path: Path
-    model: ir.Model
+    model: ir.Model = field(repr=False)
     target: Target
-    manifest: Manifest
-    passes: tuple[PassReport, ...]
-    legalized: LegalizeReport
-    kernels: tuple[NodeKernel, ...]
-    verification: Verification | None
+    manifest: Manifest = field(repr=False)
+    passes: tuple[PassReport, ...] = field(repr=False)
+    legalized: LegalizeReport = field(repr=False)
+    kernels: tuple[NodeKernel, ...] = field(repr=False)
+    verification: Verification | None = field(repr=False)
     speed: SpeedCheck | None
     warnings: tuple[str, ...]
 
