@@ -8,6 +8,7 @@
 | 70 | a defect of qcompiler |
 | 130 | interrupted |
 | 141 | nobody reads the output any more (a closed pipe) |
+| 143 | told to end: 128 and the number of the signal |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typer import Abort, TyperException
 from qcompiler.cli.app import app
 from qcompiler.cli.arguments import with_command
 from qcompiler.cli.command import ClosedPipeError
+from qcompiler.cli.signals import TerminatedError
 from qcompiler.cli.usage import usage_message
 from qcompiler.errors import QCompilerError
 
@@ -40,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         return _closed_pipe()
     except (KeyboardInterrupt, Abort):
         return _fail("interrupted.", INTERRUPTED)
+    except TerminatedError as error:
+        return _fail(f"ended by {error}.", error.exit_code)
     except TyperException as error:
         return _fail(usage_message(error), BAD_INPUT)
     except QCompilerError as error:

@@ -150,18 +150,29 @@ def test_debug_shows_the_traceback_of_an_error(qcompile: Qcompile) -> None:
     assert "Traceback" in qcompile("missing.onnx", *DYNAMIC, "--debug").err
 
 
-def test_interruption(digits: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, "interrupted."),
+        (signal.SIGTERM, 143, "ended by SIGTERM."),
+        (signal.SIGHUP, 129, "ended by SIGHUP."),
+    ],
+)
+def test_interruption_cleans_up(
+    digits: Path, tmp_path: Path, number: signal.Signals, code: int, words: str
+) -> None:
     script = "import time, qcompiler.driver as driver\n"
-    script += "def compile(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-    script += "driver.compile = compile\nfrom qcompiler.cli import main; main()"
-    command = [sys.executable, "-c", script, str(digits), *DYNAMIC]
+    script += "def build(*a, **b): print('ready', flush=True); time.sleep(60)\n"
+    script += "driver.build = build\nfrom qcompiler.cli import main; main()"
+    command = [sys.executable, "-c", script, str(digits), *DYNAMIC, "-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "error: interrupted.\n")
+    assert (process.returncode, err.splitlines()[-1]) == (code, f"error: {words}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [("passes",), ("compile", "--help"), ("passes", "--json")])
