@@ -67,7 +67,10 @@ def write_model(model: ir.Model, path: Path, *, external: bool | None = None) ->
 
 
 def drop_traces(model: ir.Model) -> None:
-    """Remove what exporters note about their own source lines: more bytes than the graph itself, and no use here."""
+    """Remove what exporters note about their own source lines: more bytes than the graph itself, and no use here.
+
+    Types and shapes of initializers go too: they stand beside the data as well.
+    """
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -75,6 +78,9 @@ def drop_traces(model: ir.Model) -> None:
             output.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        if not value.is_graph_input() and not value.is_graph_output():
+            value.shape = value.type = None
 
 
 def publish(stage: Path, folder: Path) -> None:
