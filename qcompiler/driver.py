@@ -76,7 +76,9 @@ def compile(
         verification = check(built, pipeline, samples, options)
         warnings = find_warnings(built, pipeline, prepared, samples)
         refuse_if_strict(warnings, strict=options.strict)
-        manifest = make_manifest(model, built, pipeline, request, samples, verification, warnings)
+        manifest = make_manifest(
+            model, built, pipeline, request, samples, verification, (*warnings, *prepared.left)
+        )
         write_manifest(manifest, built.path)
         publish(stage, path.parent)
     return CompileResult(

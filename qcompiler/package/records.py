@@ -40,7 +40,7 @@ def make_manifest(
     request: Request,
     samples: Samples,
     verification: Verification | None,
-    warnings: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> Manifest:
     """Record a build; nothing in it depends on the time or the place of the run."""
     return Manifest(
@@ -55,7 +55,7 @@ def make_manifest(
         reverted=list(built.reverted),
         bits=_bits(pipeline, built),
         nodes=node_records(built.passes, built.kernels, verification),
-        notes=list(warnings),
+        notes=list(notes),
     )
 
 

@@ -20,7 +20,8 @@ class PrepareReport:
         nodes_folded: nodes computed at compile time, or removed because nothing used them.
         identities_removed: Identity, and Dropout at inference.
         batchnorms_folded: BatchNormalization, Mul or Add by constants, merged into the weights before it.
-        notes: what could not be done, with node and reason.
+        notes: where the model falls short of what was asked for, with the reason.
+        left: nodes that were not folded and run as they are, with the reason.
     """
 
     opset_before: int
@@ -34,3 +35,4 @@ class PrepareReport:
     identities_removed: int
     batchnorms_folded: int
     notes: tuple[str, ...]
+    left: tuple[str, ...] = ()

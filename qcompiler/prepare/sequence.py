@@ -59,18 +59,18 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
     identities_removed = nodes_folded = batchnorms_folded = 0
     for _ in range(MOST_ROUNDS):
         names = names_by_value(model)
-        round_notes: list[str] = []
+        left: list[str] = []
         removed = remove_identities(model)
         moved = hoist_constant_nodes(model)
-        folded = fold_constants(model, round_notes) + lift_constants(model) + remove_unused(model)
-        merged = fold_batchnorms(model, round_notes)
+        folded = fold_constants(model, left) + lift_constants(model) + remove_unused(model)
+        merged = fold_batchnorms(model, left)
         adopt_names(model, names)
         identities_removed, nodes_folded = identities_removed + removed, nodes_folded + folded
         batchnorms_folded += merged
         if not removed + moved + folded + merged:
             break
     name_values(model)
-    infer_shapes(model, round_notes)
+    infer_shapes(model, notes)
     signature.restore(model)
     return PrepareReport(
         opset_before=opset_before,
@@ -83,5 +83,6 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
         nodes_folded=nodes_folded,
         identities_removed=identities_removed,
         batchnorms_folded=batchnorms_folded,
-        notes=tuple(dict.fromkeys([*notes, *round_notes])),
+        notes=tuple(notes),
+        left=tuple(dict.fromkeys(left)),
     )

@@ -83,7 +83,7 @@ def test_refused_with_its_reason(nodes: str, reason: str) -> None:
         )
     model, report = check_equivalent(proto, {"x": RNG.standard_normal((2, 4, 5, 5)).astype(np.float32)})
     assert "BatchNormalization" in op_types(model)
-    assert any("norm" in note and reason in note for note in report.notes)
+    assert any("norm" in note and reason in note for note in report.left)
 
 
 def test_a_weight_that_two_convs_share_is_not_changed_for_the_other() -> None:

@@ -134,7 +134,7 @@ def test_folding_does_not_make_the_file_larger() -> None:
     model, report = check_equivalent(proto, {"x": np.ones((1000, 1000), np.float32)})
     assert len(ir.to_proto(model).SerializeToString()) < 10_000
     assert any(
-        note.startswith("ones (Expand) not folded: its result has 1000000 elements") for note in report.notes
+        note.startswith("ones (Expand) not folded: its result has 1000000 elements") for note in report.left
     )
 
 
@@ -147,7 +147,7 @@ def test_tied_weights_stay_tied() -> None:
     proto.graph.initializer.append(onnx.numpy_helper.from_array(table, "w"))
     model, report = check_equivalent(proto, {"x": np.arange(5)})
     assert list(model.graph.initializers) == ["w"]
-    assert any("it would copy 'w'" in note for note in report.notes)
+    assert any("it would copy 'w'" in note for note in report.left)
     proto.graph.node[0].input[0] = "other"
     proto.graph.initializer.append(onnx.numpy_helper.from_array(table, "other"))
     model, _ = check_equivalent(proto, {"x": np.arange(5)})
