@@ -42,6 +42,9 @@ LINEAR = ("MatMul", "Gemm")
 NEARLY_ONE = 1e-3
 """Scales that all lie this close to one are not worth a change."""
 
+HALF_RANGE = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
+"""A Mul's 1/s is what float16 holds exactly, so that a target can store it in half the bytes; s is its inverse."""
+
 Array = npt.NDArray[np.floating[Any]]
 
 
@@ -134,7 +137,11 @@ class SmoothQuant(Pass):
         if isinstance(fold, str):
             raise AssertionError(f"{group.value_name} could be scaled a moment ago: {fold}")
         where = "by a Mul at run time" if fold is None else fold.describe()
-        scaled = insert_mul(group.value, 1.0 / scale) if fold is None else apply_fold(fold)
+        if fold is None:
+            factor = np.clip(1.0 / scale, *HALF_RANGE).astype(np.float16).astype(np.float64)
+            scaled, scale = insert_mul(group.value, factor), 1.0 / factor
+        else:
+            scaled = apply_fold(fold)
         for view in group.consumers:
             view.node.replace_input_with(0, scaled)
             weight = with_inputs_scaled(view, view.array().astype(np.float64), scale)

@@ -10,6 +10,7 @@ from qcompiler.backends.base import LegalizeReport, Lowering
 from qcompiler.backends.onnxruntime.expand import expand_at_load, weight_dequantizers
 from qcompiler.backends.onnxruntime.fusions import fuse_all
 from qcompiler.backends.onnxruntime.guard import guard_float_nodes
+from qcompiler.backends.onnxruntime.half_scales import store_factors_in_half
 from qcompiler.backends.onnxruntime.kernels import optimized_graph
 from qcompiler.backends.onnxruntime.lower_dynamic import lower_dynamic_matmul
 from qcompiler.backends.onnxruntime.lower_gather import lower_embedding
@@ -37,6 +38,7 @@ def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
     reason = "no integer kernel: expanded when the session is made"
     stranded = [node for node in weight_dequantizers(model.graph) if not _has_integer_reader(node)]
     lowered += [Lowering(name, "", reason) for name in expand_at_load(model.graph, stranded)]
+    store_factors_in_half(model)
     guard_float_nodes(model)
     remove_unused(model)
     return LegalizeReport(tuple(lowered), fusions)
