@@ -74,7 +74,7 @@ def compile(
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)
         verification = check(built, pipeline, samples, options)
-        warnings = find_warnings(built, pipeline, prepared, samples)
+        warnings = find_warnings(built, pipeline, prepared, samples, speed)
         refuse_if_strict(warnings, strict=options.strict)
         manifest = make_manifest(
             model, built, pipeline, request, samples, verification, (*warnings, *prepared.left)

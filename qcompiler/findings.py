@@ -9,12 +9,13 @@ from qcompiler.errors import VerificationError
 from qcompiler.pipeline.run import Pipeline
 from qcompiler.prepare import PrepareReport
 from qcompiler.samples import Samples
+from qcompiler.verify.speed import SpeedCheck
 
 SHOWN = 4
 
 
 def find_warnings(
-    built: Build, pipeline: Pipeline, prepared: PrepareReport, samples: Samples
+    built: Build, pipeline: Pipeline, prepared: PrepareReport, samples: Samples, speed: SpeedCheck | None
 ) -> tuple[str, ...]:
     """Everything that fell short of what was asked for."""
     found = [*samples.warnings, *prepared.notes]
@@ -26,6 +27,8 @@ def find_warnings(
         found.append("no pass changed anything; the reasons are in the report.")
     if built.reverted:
         found.append(f"put back to float because they made the model slower: {_names(built.reverted)}.")
+    if speed is not None and speed.slower:
+        found.append(f"{speed.ratio:.2f}x the speed of float, with no quantized node left to put back.")
     if built.mended:
         found.append(
             f"the runtime has no kernel for these weights, they are expanded at load: {_names(built.mended)}."
