@@ -124,6 +124,10 @@ class Target(abc.ABC):
     def available(self) -> str | None:
         """None when it can be used here, else the reason and the remedy in one line."""
 
+    def resolved(self) -> Target:
+        """The same target with nothing left to the machine at hand: what a manifest must record."""
+        return self
+
     @property
     @abc.abstractmethod
     def activation(self) -> ActivationFormat: ...

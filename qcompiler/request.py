@@ -81,7 +81,7 @@ def resolve(
     written = read_recipe(Path(recipe)) if recipe is not None else Recipe(passes=[])
     made = recipe_passes(written) if recipe is not None else _made(passes)
     chosen = target if target is not None else written.target or DEFAULT_TARGET
-    resolved = parse_target(chosen) if isinstance(chosen, str) else chosen
+    resolved = (parse_target(chosen) if isinstance(chosen, str) else chosen).resolved()
     reason = resolved.available()
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ class OrtCpu(Target):
     def resolved_isa(self) -> Isa:
         return host_isa() if self.isa is Isa.HOST else self.isa
 
+    def resolved(self) -> OrtCpu:
+        return dataclasses.replace(self, isa=self.resolved_isa)
+
     def available(self) -> str | None:
         try:
             import onnxruntime  # noqa: F401
@@ -71,7 +75,7 @@ class OrtCpu(Target):
     def session(self, path: Path, *, threads: int = 1) -> Session:
         from qcompiler.backends.onnxruntime.session import open_file, session_options
 
-        return open_file(path, session_options(threads=threads))
+        return open_file(path, session_options(threads=threads, keep_int8=True))
 
     def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:
         from qcompiler.backends.onnxruntime.kernels import read_kernels

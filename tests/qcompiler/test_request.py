@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.backends.onnxruntime.isa import Isa
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.smoothquant import SmoothQuant
@@ -58,6 +60,13 @@ def test_what_is_given_beside_a_recipe_wins_or_adds(recipe: Path) -> None:
 def test_one_glob_is_not_a_sequence_of_letters() -> None:
     request = asked(include="op:Conv", exclude="/lm_head*")
     assert (request.include, request.exclude) == (("op:Conv",), ("/lm_head*",))
+
+
+def test_the_instruction_set_of_the_host_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that says "host" does not say what the weights were made for."""
+    monkeypatch.setattr("qcompiler.backends.onnxruntime.cpu.host_isa", lambda: Isa.ARM64)
+    assert asked().target == OrtCpu(isa=Isa.ARM64)
+    assert asked(target="ort-cpu:isa=avx2").target == OrtCpu(isa=Isa.AVX2)
 
 
 @pytest.mark.parametrize("passes", [None, [], ()])
