@@ -13,6 +13,10 @@ Left alone, with the reason in the report: activations that nothing can absorb a
 ``insert_mul=true`` multiplies there at run time), tied weights, nodes in subgraphs, channels all of scale one.
 Activations are served last first: folding into a linear layer changes its weight, and its own scale is chosen
 afterwards.  So running it again with the same alpha changes nothing, the new scales come out as one.
+
+``insert_mul`` behind Gelu overfits, whatever the error on the sample says: most hidden channels are silent in most
+texts, and unseen text exceeds the maxima of 256 sentences up to 40 times (MiniLM: cosine 0.981 instead of 0.996).
+Few large channels there are for :mod:`qcompiler.passes.outlier_channels`.
 """
 
 from __future__ import annotations
@@ -74,7 +78,10 @@ class SmoothQuant(Pass):
         SharedNorm.MULTIPLY,
         "where others read a norm's output too: multiply it by 1/s, duplicate the norm, or leave it alone",
     )
-    insert_mul: bool = option(False, "where nothing absorbs the scale, multiply at run time")
+    insert_mul: bool = option(
+        False,
+        "where nothing absorbs the scale, multiply at run time; behind Gelu or Relu prefer outlier_channels",
+    )
     rows: int = option(256, "rows of each activation that the search of alpha looks at", minimum=16)
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
