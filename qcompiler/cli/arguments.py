@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 
-from qcompiler.errors import OptionError
+from qcompiler.errors import OptionError, suggest
 
 COMPILE = "compile"
 _OF_THE_PROGRAM = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
@@ -16,7 +15,7 @@ def with_command(arguments: Sequence[str], commands: Sequence[str]) -> list[str]
     """Return ``arguments`` with the command they leave out.
 
     Raises:
-        OptionError: the first word is no file, but nearly the name of a command.
+        OptionError: the first word is neither a command nor a file.
     """
     if not arguments:
         return ["--help"]
@@ -24,9 +23,7 @@ def with_command(arguments: Sequence[str], commands: Sequence[str]) -> list[str]
     if first in commands or first in _OF_THE_PROGRAM:
         return list(arguments)
     if not first.startswith("-") and not _looks_like_a_path(first):
-        near = difflib.get_close_matches(first, commands, n=1)
-        if near:
-            raise OptionError(f"there is no command or file {first!r}. Did you mean {near[0]!r}?")
+        raise OptionError(f"there is no command or file {first!r}.{suggest(first, commands)}")
     return [COMPILE, *arguments]
 
 

@@ -43,12 +43,16 @@ class Spool:
             )
 
     def copy(self, source: IO[bytes], name: str) -> Path:
-        """Write all of ``source`` to a file, a block at a time."""
+        """Write all of ``source`` to a file, a block at a time.
+
+        Raises:
+            CalibrationError: the budget is exceeded, or the disk is full.
+        """
         target = self.path / name
-        with target.open("wb") as file:
+        with target.open("wb", buffering=0) as file:
             while block := source.read(1 << 20):
                 self.charge(len(block))
-                file.write(block)
+                _write_block(file, block)
         return target
 
 
@@ -79,6 +83,19 @@ class SpooledRecords(Sequence[dict[str, Array]]):
 
     def _path(self, index: int) -> Path:
         return self._spool.path / f"{index:08d}.npz"
+
+
+def _write_block(file: IO[bytes], block: bytes) -> None:
+    """Kept apart from reading, whose failures are the data's fault."""
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise CalibrationError(
+            f"the data cannot be unpacked to {tempfile.gettempdir()}: {error.strerror}. "
+            "Limit it with --calib-samples, or point TMPDIR to a larger disk."
+        ) from error
 
 
 def _write(path: Path, record: dict[str, Array]) -> None:

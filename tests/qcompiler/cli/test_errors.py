@@ -51,6 +51,14 @@ def test_bad_configuration(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("word", ["frobnicate", "compil"])
+def test_a_word_that_is_neither_command_nor_file(qcompile: Qcompile, word: str) -> None:
+    ran = qcompile(word)
+    assert ran.code == 2
+    assert f"there is no command or file {word!r}" in error_line(ran)
+    assert "'compile'" in ran.err or "Known: bench, compare, compile" in ran.err
+
+
 def test_missing_model(qcompile: Qcompile, tmp_path: Path) -> None:
     ran = qcompile(tmp_path / "missing.onnx", *DYNAMIC)
     assert ran.code == 2
