@@ -24,6 +24,7 @@ from qcompiler.backends.base import (
     Target,
     WeightFormat,
 )
+from qcompiler.graph.weighted import weight_refusal
 from qcompiler.pipeline.options import option
 from qcompiler.prepare.clean import remove_unused
 
@@ -66,6 +67,8 @@ class Onnx(Target):
     def support(self, node: ir.Node) -> Support:
         if node.domain not in ("", "ai.onnx"):
             return Support(reason=f"{node.domain}.{node.op_type} is not a standard operator")
+        if reason := weight_refusal(node):
+            return Support(reason=reason)
         return SUPPORT.get(node.op_type, Support(reason="no quantized form in common runtimes"))
 
     def legalize(self, model: ir.Model) -> LegalizeReport:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from qcompiler.backends.base import Support
 from qcompiler.backends.onnxruntime import lower_lstm
 from qcompiler.graph.placement import ACTIVATIONS, settled
-from qcompiler.graph.weighted import weighted
+from qcompiler.graph.weighted import is_constant, weight_refusal, weighted
 
 _FOLLOWS = Support(static=True, follows=True, output="required")
 _MOVES = Support(static=True, follows=True, same_scale=True, output="required")
@@ -54,6 +54,8 @@ def support_of(node: ir.Node) -> Support:
     support = SUPPORT.get(node.op_type)
     if support is None:
         return Support(reason=_MEASURED_SLOWER.get(node.op_type, "no integer kernel"))
+    if reason := weight_refusal(node):
+        return Support(reason=reason)
     if node.op_type in ("MatMul", "Gemm") and weighted(node) is None:
         return Support(reason=_no_weight_reason(node))
     if node.op_type == "Conv" and _is_entry(node):
@@ -92,4 +94,6 @@ def _behind_activation(value: ir.Value | None) -> ir.Node | None:
 def _no_weight_reason(node: ir.Node) -> str:
     if node.op_type == "Gemm" and any(node.attributes.get(name) for name in ("alpha", "beta", "transA")):
         return "a Gemm with alpha, beta or transA has no integer form"
+    if node.op_type == "Gemm" and is_constant(node.inputs[1]):
+        return "a Gemm with a bias per row has no integer form"
     return "both operands are activations: the integer product gains nothing after quantizing both"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.backends.base import Support, Target
-from qcompiler.graph.weighted import FLOAT_TYPES, is_constant
+from qcompiler.graph.weighted import is_constant
 
 ACTIVATIONS = ("Relu", "Clip")
 """A quantized range that starts at zero, or ends at the bound, does what these do."""
@@ -50,7 +50,7 @@ def data_inputs(node: ir.Node, support: Support) -> list[ir.Value]:
     inputs = [value for value in node.inputs if value is not None]
     if support.same_scale:
         return inputs[:1]
-    return [value for value in inputs if value.dtype in FLOAT_TYPES or value.dtype is None]
+    return [value for value in inputs if value.dtype in (ir.DataType.FLOAT, None)]
 
 
 def place(
@@ -77,7 +77,7 @@ def place(
 
 
 def _is_float(node: ir.Node) -> bool:
-    return bool(node.outputs) and node.outputs[0].dtype in FLOAT_TYPES
+    return bool(node.outputs) and node.outputs[0].dtype == ir.DataType.FLOAT
 
 
 def _has_codes(

@@ -120,9 +120,21 @@ def weighted(node: ir.Node) -> WeightedNode | None:
     if node.domain not in ("", "ai.onnx") or node.op_type not in WEIGHTED_OPS:
         return None
     view = _gather(node) if node.op_type == "Gather" else _product(node)
-    if view is None or view.weight.dtype not in FLOAT_TYPES:
-        return None
-    return view
+    return view if view is not None and view.weight.dtype == ir.DataType.FLOAT else None
+
+
+def weight_refusal(node: ir.Node) -> str:
+    """Why no pass can use the constant weight of a node; empty where the weight is not what stands in the way."""
+    index = 0 if node.op_type == "Gather" else 1
+    if node.domain not in ("", "ai.onnx") or node.op_type not in WEIGHTED_OPS or len(node.inputs) <= index:
+        return ""
+    operand = node.inputs[index]
+    weight = _through_transpose(operand)[0] if operand is not None else None
+    if weight is None or not is_constant(weight) or weight.dtype not in FLOAT_TYPES:
+        return ""
+    if weight.dtype != ir.DataType.FLOAT:
+        return f"its weight is {weight.dtype.name.lower()}; only float32 is quantized: export the model in float32"
+    return "" if array_of(weight).size else "its weight is empty"
 
 
 def _product(node: ir.Node) -> WeightedNode | None:
@@ -134,6 +146,8 @@ def _product(node: ir.Node) -> WeightedNode | None:
     weight, transpose = _through_transpose(operand) if node.op_type == "MatMul" else (operand, None)
     if not is_constant(weight) or len(array_of(weight).shape) != 2 or not _is_plain_gemm(node):
         return None
+    if not array_of(weight).size or not _has_vector_bias(node, weight):
+        return None
     stored_transposed = transpose is not None or _int_attribute(node, "transB", 0) == 1
     output_axis, input_axis = (0, 1) if stored_transposed else (1, 0)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -141,7 +155,7 @@ def _product(node: ir.Node) -> WeightedNode | None:
 
 
 def _convolution(node: ir.Node, activation: ir.Value, weight: ir.Value) -> WeightedNode | None:
-    if not is_constant(weight):
+    if not is_constant(weight) or not array_of(weight).size:
         return None
     output_axis, input_axis = (0, 1) if node.op_type == "Conv" else (1, 0)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -152,7 +166,7 @@ def _gather(node: ir.Node) -> WeightedNode | None:
     table, indices = node.inputs[0], node.inputs[1]
     if table is None or indices is None or not is_constant(table) or _int_attribute(node, "axis", 0) != 0:
         return None
-    if len(array_of(table).shape) != 2:
+    if len(array_of(table).shape) != 2 or not array_of(table).size:
         return None
     return WeightedNode(node, table, 0, 0, None, indices, None)
 
@@ -177,6 +191,15 @@ def _is_plain_gemm(node: ir.Node) -> bool:
         return True
     factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
     return _int_attribute(node, "transA", 0) == 0 and all(factor == 1.0 for factor in factors)
+
+
+def _has_vector_bias(node: ir.Node, weight: ir.Value) -> bool:
+    """Whether the constant bias of a Gemm, if it has one, is a number per output channel and not a matrix."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if not is_constant(bias) or bias is None:
+        return True
+    columns = array_of(weight).shape[1 - _int_attribute(node, "transB", 0)]
+    return array_of(bias).shape == (columns,)
 
 
 def _int_attribute(node: ir.Node, name: str, default: int) -> int:

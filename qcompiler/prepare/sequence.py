@@ -11,6 +11,7 @@ from qcompiler.prepare.clean import remove_unused
 from qcompiler.prepare.constants import lift_constants
 from qcompiler.prepare.fold import fold_constants
 from qcompiler.prepare.functions import inline_functions
+from qcompiler.prepare.gemm_bias import flatten_gemm_biases
 from qcompiler.prepare.hoist import hoist_constant_nodes
 from qcompiler.prepare.identity import remove_identities
 from qcompiler.prepare.naming import adopt_names, name_nodes, name_values, names_by_value
@@ -69,6 +70,8 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
         batchnorms_folded += merged
         if not removed + moved + folded + merged:
             break
+    flatten_gemm_biases(model)
+    remove_unused(model)
     name_values(model)
     infer_shapes(model, notes)
     signature.restore(model)
