@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.errors import UnsupportedError
+
 ORIGIN = "qcompiler.origin"
 """Metadata key: name of the node of the user's file that a node was made for."""
 
@@ -59,8 +61,12 @@ def dequantized_weight(
     """Store ``codes`` beside a float weight's graph and return their DequantizeLinear.
 
     The caller puts the returned value in the place of the weight; the float weight goes when nothing uses it.
+
+    Raises:
+        UnsupportedError: the weight holds NaN or infinity.
     """
     graph = graph_of(weight)
+    _require_finite(weight, scale)
     inputs = [
         add_initializer(graph, f"{weight.name}_quantized", codes),
         add_initializer(graph, f"{weight.name}_scale", scale),
@@ -78,6 +84,7 @@ def dequantized_bias(
 ) -> ir.Value:
     """Like :func:`dequantized_weight` for an int32 bias; ``scale`` is ``[N]`` or 0-D."""
     graph = graph_of(bias)
+    _require_finite(bias, scale)
     inputs = [
         add_initializer(graph, f"{bias.name}_quantized", codes),
         add_initializer(graph, f"{bias.name}_scale", scale),
@@ -130,6 +137,16 @@ def graph_of(value: ir.Value) -> ir.Graph:
     if not isinstance(graph, ir.Graph):
         raise AssertionError(f"{value.name} belongs to no graph")
     return graph
+
+
+def _require_finite(constant: ir.Value, scale: npt.NDArray[np.float32]) -> None:
+    """Refuse a constant with NaN or infinity in it: its largest magnitude, and so its scale, is not finite then."""
+    if not np.isfinite(scale).all():
+        readers = sorted(str(use.node.name) for use in constant.uses())
+        raise UnsupportedError(
+            f"{constant.name!r} holds NaN or infinity, which integers cannot represent; "
+            f"leave what reads it in float with --exclude {readers[0] if readers else constant.name!r}."
+        )
 
 
 def _name_output(node: ir.Node, name: str, like: ir.Value) -> None:

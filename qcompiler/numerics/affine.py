@@ -49,9 +49,10 @@ def quantize(
     code_range: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
     """Codes of ``x``; ``scale`` and ``zero_point`` broadcast against it."""
-    with np.errstate(over="ignore"):  # infinity saturates like any other value out of range
+    # Infinity saturates like any other value out of range; what NaN becomes is for the caller to refuse.
+    with np.errstate(over="ignore", invalid="ignore"):
         codes = np.rint(x / np.asarray(scale, dtype=np.float32)) + np.asarray(zero_point)
-    clipped: npt.NDArray[np.int32] = np.clip(codes, *code_range).astype(np.int32)
+        clipped: npt.NDArray[np.int32] = np.clip(codes, *code_range).astype(np.int32)
     return clipped
 
 

@@ -57,7 +57,7 @@ def _representable_in_half(scale: Float32) -> Float32:
     The scale of a channel of zeros says nothing, and counts as the smallest of that range.
     """
     limits = np.finfo(np.float16)
-    scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(limits.tiny))
+    scale = np.where(scale <= SMALLEST_SCALE, np.float32(limits.tiny), scale)  # NaN stays
     if scale.min(initial=np.inf) < limits.tiny or scale.max(initial=0.0) > limits.max / 2:
         return scale
     half = scale.astype(np.float16)
