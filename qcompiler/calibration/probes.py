@@ -148,7 +148,8 @@ class Counts(Probe):
 
     def __init__(self, value: str, low: float, high: float) -> None:
         super().__init__(value)
-        self._low, self._high = low, high
+        narrowest = 2 * BINS * float(np.finfo(np.float32).tiny)  # below it the bins per unit overflow float32
+        self._low, self._high = low, max(high, low + narrowest)
         self._counts = np.zeros(BINS, dtype=np.int64)
 
     def attach(self, tap: Tap) -> list[ir.Value]:
