@@ -140,11 +140,18 @@ def _activation(value: ir.Value | None) -> _Activation | None:
 
 
 def _is_row_magnitude(value: ir.Value | None) -> bool:
-    """Whether a value is ``Max(ReduceMax(., axes=[-1], keepdims=1), constant)``."""
+    """Whether a value is ``Max(ReduceMax(., axes=[-1], keepdims=1), constant)``, perhaps with a Slice to one column."""
     floor = value.producer() if value is not None else None
     if floor is None or floor.op_type != "Max" or len(floor.inputs) != 2 or not is_constant(floor.inputs[1]):
         return False
     reduce = floor.inputs[0].producer() if floor.inputs[0] is not None else None
+    if reduce is not None and reduce.op_type == "Slice" and reduce.inputs[0] is not None:
+        bounds = [
+            array_of(bound).tolist()
+            for bound in reduce.inputs[1:]
+            if bound is not None and is_constant(bound)
+        ]
+        reduce = reduce.inputs[0].producer() if bounds == [[0], [1], [-1]] else None
     if reduce is None or reduce.op_type != "ReduceMax" or len(reduce.inputs) != 2:
         return False
     axes, keep = reduce.inputs[1], reduce.attributes.get("keepdims")

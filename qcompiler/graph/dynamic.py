@@ -34,10 +34,14 @@ class DynamicActivations:
         chain = _Chain(value)
         if not self.per_token:
             return chain.round_trip(value)
+        # ONNX Runtime keeps the last axis of an empty tensor as long as it was: the Slice makes it one again.
         floor = add_initializer(graph_of(value), f"{value.name}_floor", np.array(SMALLEST_ROW, np.float32))
         last = add_initializer(graph_of(value), f"{value.name}_last_axis", np.array([-1], np.int64))
+        first = add_initializer(graph_of(value), f"{value.name}_slice_start", np.array([0], np.int64))
+        second = add_initializer(graph_of(value), f"{value.name}_slice_end", np.array([1], np.int64))
         magnitude = chain.add("Abs", [value], "abs")
         magnitude = chain.add("ReduceMax", [magnitude, last], "row_max", keepdims=1)
+        magnitude = chain.add("Slice", [magnitude, first, second, last], "row_first")
         magnitude = chain.add("Max", [magnitude, floor], "row_magnitude")
         magnitude.shape = None
         unit = chain.add("Div", [value, magnitude], "unit")
