@@ -28,10 +28,31 @@ def guard_float_nodes(model: ir.Model) -> list[str]:
 
 def _is_exposed(node: ir.Node) -> bool:
     activation, weight = node.inputs[0], node.inputs[1]
-    if activation is None or weight is None or not is_constant(weight) or weight.dtype not in FLOAT_TYPES:
+    if activation is None or weight is None or not _is_float_constant(weight):
         return False
     producer = activation.producer()
     return producer is not None and producer.op_type == "DequantizeLinear" and _is_quantized(node.outputs[0])
+
+
+def _is_float_constant(value: ir.Value) -> bool:
+    """Whether a value is a float weight when the session is made: stored so, or expanded from codes."""
+    if value.dtype not in FLOAT_TYPES and value.dtype is not None:
+        return False
+    producer = value.producer()
+    return is_constant(value) or (
+        producer is not None and producer.op_type == "Mul" and _is_expansion(producer)
+    )
+
+
+def _is_expansion(mul: ir.Node) -> bool:
+    """``Mul(Cast(codes), scale)``, as :mod:`expand` writes it."""
+    cast = mul.inputs[0].producer() if mul.inputs[0] is not None else None
+    return (
+        cast is not None
+        and cast.op_type == "Cast"
+        and is_constant(cast.inputs[0])
+        and is_constant(mul.inputs[1])
+    )
 
 
 def _is_quantized(value: ir.Value) -> bool:

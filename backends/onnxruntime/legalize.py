@@ -57,6 +57,7 @@ def mend(model: ir.Model, path: Path) -> list[str]:
     ]
     mended = expand_at_load(model.graph, stranded)
     if mended:
+        guard_float_nodes(model)
         remove_unused(model)
     return mended
 
