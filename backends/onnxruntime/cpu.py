@@ -75,7 +75,7 @@ class OrtCpu(Target):
     def session(self, path: Path, *, threads: int = 1) -> Session:
         from qcompiler.backends.onnxruntime.session import open_file, session_options
 
-        return open_file(path, session_options(threads=threads))
+        return open_file(path, session_options(threads=threads, keep_int8=True))
 
     def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:
         from qcompiler.backends.onnxruntime.kernels import read_kernels

@@ -77,7 +77,7 @@ def optimized_graph(path: Path) -> OptimizedGraph:
     """Open the model as deployed and read the graph that the runtime made of it."""
     with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
         target = Path(folder) / "optimized.onnx"
-        options = session_options(threads=1)
+        options = session_options(threads=1, keep_int8=True)
         options.optimized_model_filepath = str(target)
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "optimized.data"

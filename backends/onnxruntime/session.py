@@ -41,12 +41,16 @@ class OrtSession(Session):
         return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
 
 
-def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.SessionOptions:
+def session_options(
+    *, threads: int, optimize: bool = True, keep_int8: bool = False
+) -> onnxruntime.SessionOptions:
     """Options for measuring and checking: no spinning threads, errors only in the log.
 
     Args:
         threads: intra-op threads.
         optimize: False runs every node as written, which is what an oracle is for.
+        keep_int8: leave int8 activations as they are, as the runtime does on arm64. Elsewhere it turns them into
+            uint8, and a model compiled for arm64 would be judged by kernels that it will not have.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -54,6 +58,10 @@ def session_options(*, threads: int, optimize: bool = True) -> onnxruntime.Sessi
     options.log_severity_level = 4  # what fails is raised, and said once
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = onnxruntime.GraphOptimizationLevel
+    if keep_int8:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if not optimize:  # an oracle runs a few times: packed copies of its weights would double its memory
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     return options
 

@@ -165,7 +165,7 @@ class _Runner:
         checks = {name: tap.not_finite() for name, tap in taps.items()}
         outputs = [probe.attach(taps[probe.value]) for probe in run.probes]
         keep_outputs(graph_model, [*checks.values(), *(value for group in outputs for value in group)])
-        session = open_model(graph_model, session_options(threads=self._threads))
+        session = open_model(graph_model, session_options(threads=self._threads, keep_int8=True))
         seen = 0
         for index, feed in enumerate(self._feeds):
             found = run_feed(session, feed, index)

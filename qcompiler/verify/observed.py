@@ -43,7 +43,9 @@ class ObservedModel(abc.ABC):
         """Open the model with exactly the values ``names`` as outputs; what they do not need is not run."""
         model = self.model.clone()
         made = {str(output.name): output for node in model.graph for output in node.outputs}
-        made |= {str(value.name): value for value in model.graph.inputs}
+        made |= {
+            str(value.name): value for value in (*model.graph.inputs, *model.graph.initializers.values())
+        }
         keep_outputs(model, [made[name] for name in dict.fromkeys(names)])
         return self._open(model)
 
@@ -119,7 +121,7 @@ def _optimized(path: Path, folder: Path) -> ir.Model:
     from qcompiler.backends.onnxruntime.session import open_file, session_options
 
     target = folder / "optimized.onnx"
-    options = session_options(threads=1)
+    options = session_options(threads=1, keep_int8=True)
     options.optimized_model_filepath = str(target)
     options.add_session_config_entry(
         "session.optimized_model_external_initializers_file_name", "weights.data"
