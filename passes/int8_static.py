@@ -130,7 +130,7 @@ class Int8Static(Pass):
     def _quantize_weight(
         self, view: WeightedNode, activation: TensorQuantization, storage: WeightStorage
     ) -> None:
-        axis = view.output_axis if self.per_channel else None
+        axis = view.output_axis if self.per_channel and not _mixes_channels(view) else None
         if view.bias is None:
             storage.store(view, axis)
             return
@@ -139,6 +139,11 @@ class Int8Static(Pass):
         bias_scale = (scale * activation.scale).astype(np.float32)
         codes = bias_codes(bias, bias_scale)
         view.node.replace_input_with(2, dequantized_bias(view.bias, codes, bias_scale))
+
+
+def _mixes_channels(view: WeightedNode) -> bool:
+    """Whether an index of the weight's output axis stands for one channel of every group: they share a scale."""
+    return view.node.op_type == "ConvTranspose" and view.group > 1
 
 
 def tensor_quantization(low: float, high: float, activation: ActivationFormat) -> TensorQuantization:
