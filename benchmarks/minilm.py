@@ -32,10 +32,11 @@ CALIBRATION_LENGTH = 64
 VERIFIED = 16
 BATCH = 8
 PIPELINES = (
+    "smoothquant,outlier_channels,int8_dynamic",
+    "smoothquant,outlier_channels,int8_static",
     "smoothquant,int8_dynamic",
-    "int8_dynamic",
     "smoothquant,int8_dynamic:granularity=token",
-    "smoothquant,int8_static",
+    "int8_dynamic",
 )
 TIMED_SHAPES = ((1, 128), (8, 64))
 
