@@ -6,6 +6,7 @@ and a length that the exporter has not seen. Nothing is written until that compa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,8 +132,11 @@ def _check_options(opset: int | None, output: Path) -> None:
         )
     if output.suffix != ".onnx":
         raise OptionError(f"{output}: the output must end in .onnx.")
-    if output.is_dir() or not output.parent.is_dir():
-        raise OutputError(f"{output}: not a file in an existing directory; create {output.parent} first.")
+    if output.is_dir():
+        raise OutputError(f"{output} is a folder, expected a file; choose another place with -o.")
+    above = next(place for place in output.absolute().parents if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OutputError(f"{output} cannot be written: {above} is no folder that can be written to.")
 
 
 def _trace(

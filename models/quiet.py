@@ -19,6 +19,8 @@ _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HU
 @contextlib.contextmanager
 def offline_and_quiet() -> Iterator[None]:
     """No network, nothing on stdout, no warnings, no progress bars; everything is put back afterwards."""
+    if find_spec("torch"):
+        import_module("torch")  # sets its own levels when it is imported: ours must come after
     hub: Any = import_module("huggingface_hub.constants") if find_spec("huggingface_hub") else None
     online = hub is not None and not hub.HF_HUB_OFFLINE
     environment = {name: os.environ.get(name) for name in _ENVIRONMENT}

@@ -261,8 +261,12 @@ def test_impossible_options(saved: Callable[[str], Path], tmp_path: Path) -> Non
         export_transformers(source, tmp_path / "m.onnx", inputs=["pixel_values"])
     with pytest.raises(OptionError, match=r"must end in \.onnx"):
         export_transformers(source, tmp_path / "m.bin")
-    with pytest.raises(OutputError, match="existing directory"):
-        export_transformers(source, tmp_path / "no" / "m.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="is a folder"):
+        export_transformers(source, tmp_path / "folder.onnx")
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_transformers(source, tmp_path / "file" / "m.onnx")
 
 
 def test_missing_extra_names_the_remedy(
