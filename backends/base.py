@@ -128,6 +128,10 @@ class Target(abc.ABC):
         """The same target with nothing left to the machine at hand: what a manifest must record."""
         return self
 
+    def caveat(self) -> str:
+        """What checks on this machine cannot show about the machine that will run the model; "" where nothing."""
+        return ""
+
     @property
     @abc.abstractmethod
     def activation(self) -> ActivationFormat: ...

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.backends.base import ActivationFormat
+from qcompiler.backends.base import ActivationFormat, Support
 from qcompiler.calibration.requests import Calibrator, Range, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.placement import Placement, place
@@ -186,17 +186,16 @@ def _explain(context: PassContext, plan: Placement, stored: set[str]) -> Iterato
         elif name in stored:
             yield NodeDecision(name, node.op_type, "quantized", "weight stored in int8, activation in float")
         elif view is not None or support.static or node.op_type in PRODUCTS:
-            reason = _reason(
-                node, node in main_graph, name in context.selected, support.static, support.reason
-            )
+            reason = _reason(node, support, node in main_graph, name in context.selected)
             yield NodeDecision(name, node.op_type, "skipped", reason)
 
 
-def _reason(node: ir.Node, in_main_graph: bool, selected: bool, static: bool, reason: str) -> str:
+def _reason(node: ir.Node, support: Support, in_main_graph: bool, selected: bool) -> str:
     if not selected:
         return "excluded by the user"
     if not in_main_graph:
-        return "inside a subgraph: its activations cannot be calibrated; int8_dynamic can quantize it"
-    if not static:
-        return reason or f"static int8 gains nothing for {node.op_type} on this target"
+        elsewhere = "; int8_dynamic can quantize it" if support.dynamic or support.weight_only else ""
+        return f"inside a subgraph: its activations cannot be calibrated{elsewhere}"
+    if not support.static:
+        return support.reason or f"static int8 gains nothing for {node.op_type} on this target"
     return "its neighbours are in float: quantizing it alone would cost more than it gains"

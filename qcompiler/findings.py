@@ -19,6 +19,8 @@ def find_warnings(
 ) -> tuple[str, ...]:
     """Everything that fell short of what was asked for."""
     found = [*samples.warnings, *prepared.notes]
+    if caveat := pipeline.target.caveat():
+        found.append(caveat)
     quantized = sum(report.count("quantized") for report in built.passes)
     transformed = sum(report.count("transformed") for report in built.passes)
     if not quantized and any(item.quantizes for item in pipeline.passes):

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, Session, Target
 from qcompiler.package.manifest import Manifest
+from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import PassReport
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ class CompileResult:
     def save(self, folder: str | Path) -> CompileResult:
         """Copy the compiled files into ``folder`` and return the result that points there."""
         destination = Path(folder)
-        destination.mkdir(parents=True, exist_ok=True)
-        for path in result_files(self.path):
-            shutil.copy2(path, destination / path.name)
+        with staged(destination) as stage:
+            for path in result_files(self.path):
+                shutil.copy2(path, stage / path.name)
+            publish(stage, destination)
         return dataclasses.replace(self, path=destination / self.path.name)
 
 

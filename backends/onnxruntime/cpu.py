@@ -49,6 +49,11 @@ class OrtCpu(Target):
             return "onnxruntime is not installed; pip install onnxruntime"
         return None
 
+    def caveat(self) -> str:
+        if (self.resolved_isa is Isa.ARM64) == (host_isa() is Isa.ARM64):
+            return ""
+        return f"compiled for {self.resolved_isa}, verified and timed on {host_isa()}: run qcompile bench there too."
+
     @property
     def activation(self) -> ActivationFormat:
         if self.resolved_isa is Isa.ARM64:

@@ -84,7 +84,10 @@ def drop_traces(model: ir.Model) -> None:
 
 
 def publish(stage: Path, folder: Path) -> None:
-    """Sync every file of ``stage`` and rename it into ``folder``; the model file last.
+    """Sync every file of ``stage`` and rename it into ``folder``.
+
+    An earlier model of the same name goes before its weights are replaced, and the new one comes last, so that no
+    moment shows a graph beside the weights of another.
 
     Raises:
         OutputError: a file cannot be moved into place.
@@ -99,10 +102,23 @@ def publish(stage: Path, folder: Path) -> None:
         for path in files:
             _sync(path)
         for path in files:
+            if path.suffix == ".onnx":
+                _retire(folder / path.name, keep_data=path.with_name(f"{path.name}.data").exists())
+        for path in files:
             path.replace(folder / path.name)
         _sync(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
+
+
+def _retire(old: Path, *, keep_data: bool) -> None:
+    """Take an earlier model with external weights out of the way; its weights too, unless new ones replace them."""
+    data = old.with_name(f"{old.name}.data")
+    if not data.is_file():
+        return
+    old.unlink(missing_ok=True)
+    if not keep_data:
+        data.unlink()
 
 
 def cannot_write(path: Path | str, error: OSError) -> OutputError:

@@ -20,6 +20,7 @@ from qcompiler.report.facts import (
 )
 from qcompiler.report.hints import hints_for
 from qcompiler.result import CompileResult
+from qcompiler.verify.metrics import EXACT_DB
 
 if TYPE_CHECKING:
     from qcompiler.verify.comparison import NodeComparison
@@ -90,7 +91,7 @@ def _worst(result: CompileResult) -> tuple[ValueFacts, ...]:
     if result.verification is None:
         return ()
     worst = result.verification.quantization.worst(WORST_SHOWN)
-    return tuple(_value("quantization", item) for item in worst)
+    return tuple(_value("quantization", item) for item in worst if item.sqnr_db < EXACT_DB)
 
 
 def _value(comparison: str, item: NodeComparison) -> ValueFacts:

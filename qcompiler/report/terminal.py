@@ -64,7 +64,7 @@ def _print_accuracy(console: Console, facts: CompileFacts) -> None:
     if not facts.outputs:
         return
     source = f", {facts.held_out}" if facts.held_out else ""
-    heading(console, f"Outputs, {facts.samples} feeds{source}")
+    heading(console, f"Outputs, {facts.samples} feed{'s' if facts.samples != 1 else ''}{source}")
     table = plain_table(
         "comparison", "output", "SQNR", "cosine", "max error", right=("SQNR", "cosine", "max error")
     )

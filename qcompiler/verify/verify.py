@@ -21,7 +21,7 @@ When a check fails (``verification failures``):
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,11 +115,15 @@ def verify_model(
     limits = limits or Limits()
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
     few = list(islice(repeatable, INSIDE_FEEDS))
-    quantization = compare_models(reference, dialect, few, threads=threads, group_bytes=group_bytes)
+    inside = compare_models(reference, dialect, few, threads=threads, group_bytes=group_bytes)
     session = target.session(deployed, threads=threads)
+    as_float = OracleModel(reference, threads=threads).session(session.output_names)
+    as_written = OracleModel(dialect, threads=threads).session(session.output_names)
+    lost, samples = compare_outputs(reference, as_float, as_written, repeatable)
+    quantization = replace(inside, outputs=lost, samples=samples)
+    del as_written  # a large model's oracle is not held beside the next one
     lowering = _lowering(dialect, deployed, session, repeatable, threads=threads, group_bytes=group_bytes)
-    float_session = OracleModel(reference, threads=threads).session(session.output_names)
-    outputs, samples = compare_outputs(reference, float_session, session, repeatable)
+    outputs, samples = compare_outputs(reference, as_float, session, repeatable)
     end_to_end = Comparison((), outputs, samples)
     failures = (
         *_quantization_failures(dialect, quantization),

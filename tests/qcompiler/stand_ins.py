@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import onnx_ir as ir
 
-from qcompiler.backends.base import LegalizeReport, Lowering, NodeKernel, NodeKey
+from qcompiler.backends.base import LegalizeReport, Lowering, NodeKernel, NodeKey, Target
+from qcompiler.backends.onnx.portable import Onnx
 from qcompiler.build import Build
 from qcompiler.pipeline.base import NodeDecision, Pass, PassReport
 from qcompiler.pipeline.run import Pipeline
@@ -44,7 +45,7 @@ class StandInPipeline:
 
     passes: tuple[Pass, ...] = ()
     reference: ir.Model | None = None
-    target: object = None
+    target: Target = field(default_factory=Onnx)
 
     def as_pipeline(self) -> Pipeline:
         return cast(Pipeline, self)

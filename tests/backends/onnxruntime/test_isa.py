@@ -40,6 +40,13 @@ def test_a_host_that_cannot_be_read_gets_the_careful_choice(
     assert host_isa(tmp_path / "nowhere") is Isa.ARM64
 
 
+def test_a_model_for_another_kind_of_processor_comes_with_a_caveat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcompiler.backends.onnxruntime.cpu.host_isa", lambda: Isa.VNNI)
+    assert "arm64" in OrtCpu(isa=Isa.ARM64).caveat()
+    assert OrtCpu(isa=Isa.AVX2).caveat() == ""
+    assert OrtCpu().caveat() == ""
+
+
 def test_formats_follow() -> None:
     assert (OrtCpu(isa=Isa.VNNI).activation.dtype, OrtCpu(isa=Isa.VNNI).weight.largest_code) == (
         ir.DataType.UINT8,

@@ -92,6 +92,36 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path, *, external: bool) 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_no_moment_shows_a_graph_beside_the_weights_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("m.onnx", "m.onnx.data"):
+        (tmp_path / name).write_text("old")
+    seen: list[dict[str, str]] = []
+    move = Path.replace
+
+    def watched(path: Path, target: Path) -> Path:
+        seen.append({item.name: item.read_text() for item in tmp_path.iterdir() if item.is_file()})
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with staged(tmp_path) as stage:
+        for name in ("m.onnx", "m.onnx.data"):
+            (stage / name).write_text("new")
+        publish(stage, tmp_path)
+    assert seen == [{"m.onnx.data": "old"}, {"m.onnx.data": "new"}]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"new"}
+
+
+def test_weights_of_an_earlier_result_do_not_stay_beside_an_inline_one(tmp_path: Path) -> None:
+    for name in ("m.onnx", "m.onnx.data"):
+        (tmp_path / name).write_text("old")
+    with staged(tmp_path) as stage:
+        fill(stage, "m.onnx")
+        publish(stage, tmp_path)
+    assert files(tmp_path) == ["m.onnx"]
+
+
 def test_traces_of_the_exporter_are_dropped() -> None:
     model = ir.load(DIGITS.onnx)
     node = next(iter(model.graph))
