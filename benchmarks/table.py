@@ -1,6 +1,7 @@
-"""Render the JSON results as one Markdown table: ``python -m benchmarks.table [--results FOLDER]``.
+"""Render the JSON results as Markdown: ``python -m benchmarks.table [--results FOLDER]``.
 
-Writes ``table.md`` beside the results. The command that made a model's rows stands under its name.
+Writes ``table.md`` beside the results, with every row; the command that made a model's rows stands under its name.
+For the committed results it also writes the summary into the README, between its two markers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ ORDER = (
     "pydoc_lm",
     "calibration_memory",
 )
+MODELS = ORDER[:-1]
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- benchmarks.table -->", "<!-- end of benchmarks.table -->"
+SUMMARY_HEAD = ("Model", "Made by", "Against float", "MB", "Speed")
+SUMMARY_PEERS = ("quantize_static uint8 per channel", "quantize_dynamic per channel", "quantize_dynamic")
 HEAD = ("Model", "Made by", "Scores", "Against float", "MB", "Speed", "Compile, s", "Peak, MB")
 UNITS = ("%", "dB")
 
@@ -40,6 +46,33 @@ def _rows(result: Result) -> Iterable[tuple[str, ...]]:
     for row in result.rows:
         yield (head, *_cells(row))
         head = ""
+
+
+def summarize(results: Iterable[Result]) -> str:
+    """A short table: per model the first pipeline of ours and the same peers of ONNX Runtime."""
+    listed = list(results)
+    lines = [_line(SUMMARY_HEAD), _line("---" for _ in SUMMARY_HEAD)]
+    for result in listed:
+        head = f"**{result.title}**<br>`{result.command}`"
+        for row in _summary_rows(result):
+            _, own, against, size, speed, *_ = _cells(row)
+            lines.append(_line((head, row.name, "; ".join(filter(None, (own, against))), size, speed)))
+            head = ""
+    origins = dict.fromkeys(_origin(result) for result in listed)
+    return "\n".join([*lines, "", *origins])
+
+
+def _summary_rows(result: Result) -> list[Row]:
+    ours = [row for row in result.rows if row.name.startswith("qcompiler")][:1]
+    peers = [row for row in result.rows if row.name in SUMMARY_PEERS and not row.failure]
+    return [*(row for row in result.rows if row.name == "float"), *ours, *peers]
+
+
+def put_into(text: str, summary: str) -> str:
+    """``text`` with ``summary`` between its markers."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n\n{summary}\n\n{END}{after}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -84,17 +117,25 @@ def _line(cells: Iterable[str]) -> str:
 
 def read_results(folder: Path) -> list[Result]:
     """Results in the order of the table; those of other names come last."""
+    return [result for _, result in _named(folder)]
+
+
+def _named(folder: Path) -> list[tuple[str, Result]]:
     files = {path.stem: path for path in sorted(folder.glob("*.json"))}
     names = [name for name in ORDER if name in files] + [name for name in files if name not in ORDER]
-    return [read_result(files[name]) for name in names]
+    return [(name, read_result(files[name])) for name in names]
 
 
 def main() -> None:
-    """Write ``table.md``."""
+    """Write ``table.md``, and the README's summary."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table")
     parser.add_argument("--results", type=Path, default=RESULTS)
     folder = parser.parse_args().results
-    (folder / "table.md").write_text(render(read_results(folder)), "utf-8")
+    results = read_results(folder)
+    (folder / "table.md").write_text(render(results), "utf-8")
+    if folder == RESULTS:
+        models = [result for name, result in _named(folder) if name in MODELS]
+        README.write_text(put_into(README.read_text("utf-8"), summarize(models)), "utf-8")
 
 
 if __name__ == "__main__":
