@@ -2,6 +2,9 @@
 
 Where broadcasts a condition ``[B, S, 1]`` over ``[B, S, D]`` at 87 us for ``[8, 64, 384]``.  Behind a mask of finite
 numbers attention is finite also for such rows (a plain average), and a product with 0 or 1 takes a third of it.
+
+Where nothing makes such rows zero they must stay that average, but the kernel gives zero for rows that hold nothing
+above about the lowest float32.  A mask of -1e38 leaves them as they were: a score added to it is rounded away.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import onnx_ir as ir
 from qcompiler.backends.onnxruntime.fusions.pattern import constant, made_by
 from qcompiler.graph.qdq import add_initializer, graph_of
 
+_BLOCKED = -1e38
+
 
 def is_finite(mask: ir.Value | None) -> bool:
-    """Whether a mask is seen to hold finite numbers only: booleans times a constant, or a choice of two constants."""
+    """Whether a mask is seen to hold two finite numbers only: booleans times a constant, or a choice of constants."""
     product, choice = made_by(mask, "Mul"), made_by(mask, "Where")
     if product is not None:
         flags = made_by(product.inputs[0], "Cast")
@@ -25,6 +30,28 @@ def is_finite(mask: ir.Value | None) -> bool:
             source is not None and source.dtype == ir.DataType.BOOL and _is_finite_constant(product.inputs[1])
         )
     return choice is not None and all(map(_is_finite_constant, choice.inputs[1:]))
+
+
+def bounded(mask: ir.Value, name: str) -> ir.Node:
+    """A node, in no graph yet, that makes ``mask`` with nothing below -1e38.
+
+    It costs nothing where ``is_finite`` holds: the node that makes the mask takes another constant.  Layers that share
+    a mask share it after the runtime's elimination of common subexpressions.
+    """
+    maker, graph = mask.producer(), graph_of(mask)
+    if maker is None or not is_finite(mask):
+        least = add_initializer(graph, f"{name}_least", np.array(_BLOCKED, np.float32))
+        node = _named("Max", [mask, least], name)
+    else:
+        inputs = [value for value in maker.inputs if value is not None]
+        for index, value in enumerate(inputs):
+            array = constant(value)
+            if array is not None and array.dtype == np.float32:
+                raised = np.maximum(array.astype(np.float32), np.float32(_BLOCKED))
+                inputs[index] = add_initializer(graph, f"{name}_{index}", raised)
+        node = _named(maker.op_type, inputs, name)
+    node.outputs[0].shape, node.outputs[0].type = mask.shape, mask.type
+    return node
 
 
 def zero_rows(result: ir.Value, dead: ir.Value, name: str, *, finite: bool) -> list[ir.Node]:
@@ -53,4 +80,4 @@ def _named(op: str, inputs: Sequence[ir.Value], name: str, **attributes: int) ->
 
 def _is_finite_constant(value: ir.Value | None) -> bool:
     array = constant(value)
-    return array is not None and bool(np.isfinite(array.astype(np.float64)).all())
+    return array is not None and array.size == 1 and bool(np.isfinite(array.astype(np.float64)).all())

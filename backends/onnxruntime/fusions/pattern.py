@@ -20,6 +20,12 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return array_of(value) if value is not None and is_constant(value) else None
 
 
+def permutes(node: ir.Node, *order: int) -> bool:
+    """Whether a Transpose puts axes in this order; one without ``perm`` reverses them."""
+    perm = node.attributes.get("perm")
+    return tuple(perm.as_ints() if perm is not None else reversed(range(len(order)))) == order
+
+
 def scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     """``value`` without a Mul or Div by a constant scalar, and the factor."""
     for op in ("Mul", "Div"):
@@ -31,11 +37,13 @@ def scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     return value, 1.0
 
 
-def heads_of(value: ir.Value | None) -> tuple[ir.Value, int, int] | None:
-    """``x [B, S, D]``, heads and size of ``value = Transpose(Reshape(x)) [B, heads, S, size]``."""
+def heads_of(
+    value: ir.Value | None, order: tuple[int, ...] = (0, 2, 1, 3)
+) -> tuple[ir.Value, int, int] | None:
+    """``x [B, S, D]``, heads and size of ``value = Transpose(Reshape(x)) [B, heads, S, size]``, or in another order."""
     turn = made_by(value, "Transpose")
     view = made_by(turn.inputs[0], "Reshape") if turn is not None else None
-    if turn is None or view is None or turn.attributes["perm"].as_ints() != (0, 2, 1, 3):
+    if turn is None or view is None or not permutes(turn, *order):
         return None
     source, split = view.inputs[0], view.outputs[0].shape
     if source is None or source.shape is None or split is None or len(source.shape) != 3 or len(split) != 4:
@@ -47,15 +55,37 @@ def heads_of(value: ir.Value | None) -> tuple[ir.Value, int, int] | None:
     return (source, heads, size) if len(known) == 2 and known == list(split)[:2] else None
 
 
+def without_repeats(value: ir.Value | None) -> tuple[ir.Value | None, int]:
+    """``x [B, groups, S, size]`` and n where every head of ``x`` stands n times in a row in ``value``; or n = 1."""
+    view = made_by(value, "Reshape")
+    wide = made_by(view.inputs[0], "Expand") if view is not None else None
+    lift = made_by(wide.inputs[0], "Unsqueeze") if wide is not None else None
+    axis = constant(lift.inputs[1]) if lift is not None else None
+    source = lift.inputs[0] if lift is not None else None
+    if view is None or wide is None or source is None or axis is None or axis.tolist() != [2]:
+        return value, 1
+    before, between, after = source.shape, wide.outputs[0].shape, view.outputs[0].shape
+    if before is None or between is None or after is None or (len(before), len(between)) != (4, 5):
+        return value, 1
+    batch, groups, length, size = list(before)
+    times = between[2]
+    known = all(isinstance(dim, int) or dim.value is not None for dim in (batch, length, size))
+    if not known or not isinstance(groups, int) or not isinstance(times, int):
+        return value, 1
+    same = list(between) == [batch, groups, times, length, size]
+    merged = list(after) == [batch, groups * times, length, size]
+    return (source, times) if same and merged else (value, 1)
+
+
 def transposed_keys(value: ir.Value | None) -> ir.Value | None:
     """``k`` where ``value`` is k with its last two axes swapped, directly or through a 3-D view of it."""
     node = made_by(value, "Transpose")
     if node is not None:
-        return node.inputs[0] if node.attributes["perm"].as_ints() == (0, 1, 3, 2) else None
+        return node.inputs[0] if permutes(node, 0, 1, 3, 2) else None
     outer = made_by(value, "Reshape")
     turn = made_by(outer.inputs[0], "Transpose") if outer is not None else None
     inner = made_by(turn.inputs[0], "Reshape") if turn is not None else None
-    if outer is None or turn is None or inner is None or turn.attributes["perm"].as_ints() != (0, 2, 1):
+    if outer is None or turn is None or inner is None or not permutes(turn, 0, 2, 1):
         return None
     flat, full = made_by(inner.inputs[1], "Concat"), made_by(outer.inputs[1], "Concat")
     if flat is None or full is None or len(flat.inputs) != 3 or len(full.inputs) != 3:
