@@ -52,6 +52,8 @@ class _Match:
     scale: float
     dead_rows: ir.Value | None
     """``[B, 1, S, 1]`` or ``[B, 1, 1, 1]``: queries that see no key, whose result is zero."""
+    joined: bool
+    """Whether the Reshape behind it only joins the heads; otherwise it stays, to join batch and length, too."""
 
 
 def fuse_attention(model: ir.Model) -> int:
@@ -92,11 +94,12 @@ def _match(reshape: ir.Node) -> _Match | None:
     if len(found) != 3 or not _share_heads(*found):
         return None
     query = found[0]
-    if not _joins(reshape, query.source, query.heads * query.size) or not _mask_fits(mask, query.source):
+    joined = _joins(reshape, query.source, query.heads * query.size)
+    if not (joined or _keeps_order(reshape)) or not _mask_fits(mask, query.source):
         return None
     if mask is not None and dead_rows is None and not is_finite(mask):
         return None
-    return _Match(found, mask, outer * first * second, dead_rows)
+    return _Match(found, mask, outer * first * second, dead_rows, joined)
 
 
 def _part(value: ir.Value | None) -> _Part | None:
@@ -165,29 +168,44 @@ def _joins(reshape: ir.Node, query: ir.Value, width: int) -> bool:
     return len(shape) == 3 and list(shape)[:2] == list(query.shape)[:2] and shape[2] == width
 
 
+def _keeps_order(reshape: ir.Node) -> bool:
+    """Whether a Reshape makes the same of any view of its values: its shape copies no dimension of what it reads."""
+    shape = constant(reshape.inputs[1])
+    return shape is not None and bool((shape != 0).all())
+
+
 def _replace(reshape: ir.Node, match: _Match) -> None:
     output, graph = reshape.outputs[0], graph_of(reshape.outputs[0])
+    nodes = _nodes(match, str(reshape.name), str(output.name))
+    result = nodes[-1].outputs[0]
+    graph.insert_before(reshape, nodes)
+    if not match.joined:
+        result.name = f"{output.name}_joined"
+        reshape.replace_input_with(0, result)
+        return
+    output.replace_all_uses_with(result, replace_graph_outputs=True)
+    result.name = output.name
+    graph.remove(reshape, safe=True)
+
+
+def _nodes(match: _Match, name: str, output: str) -> list[ir.Node]:
+    """What takes the place of the match, in no graph yet; the output ``[B, S, D]`` of the last is the result."""
     query, key, _ = match.parts
     attributes = {"q_num_heads": query.heads, "kv_num_heads": key.heads, "scale": match.scale}
     nodes: list[ir.Node] = []
     inputs: list[ir.Value] = []
     for part, role in zip(match.parts, ("queries", "keys", "values"), strict=True):
         if part.rotation is not None:
-            nodes += rotate(part.source, part.rotation, part.heads, f"{reshape.name}_turned_{role}")
+            nodes += rotate(part.source, part.rotation, part.heads, f"{name}_turned_{role}")
         inputs.append(nodes[-1].outputs[0] if part.rotation is not None else part.source)
     if match.mask is not None:
-        nodes.append(bounded(match.mask, f"{reshape.name}_mask"))
+        nodes.append(bounded(match.mask, f"{name}_mask"))
         inputs.append(nodes[-1].outputs[0])
-    attention = ir.node("Attention", inputs, attributes, name=f"{reshape.name}_Attention")
-    nodes.append(attention)
+    nodes.append(ir.node("Attention", inputs, attributes, name=f"{name}_Attention"))
+    living = nodes[-1].outputs[0]
     if match.dead_rows is not None:
-        living = attention.outputs[0]
-        living.name = f"{output.name}_of_living_rows"
-        nodes += zero_rows(living, match.dead_rows, str(output.name), finite=is_finite(match.mask))
-    result = nodes[-1].outputs[0]
-    for value in (attention.outputs[0], result):
-        value.shape, value.type = output.shape, output.type
-    graph.insert_before(reshape, nodes)
-    output.replace_all_uses_with(result, replace_graph_outputs=True)
-    result.name = output.name
-    graph.remove(reshape, safe=True)
+        living.name = f"{output}_of_living_rows"
+        nodes += zero_rows(living, match.dead_rows, output, finite=is_finite(match.mask))
+    for value in (living, nodes[-1].outputs[0]):
+        value.shape, value.type = query.source.shape, query.source.type
+    return nodes

@@ -79,6 +79,7 @@ g (float[B,S,16] q, float[B,S,8] k, float[B,S,8] v, bool[B,1,S,S] seen, float[B,
 <int64[4] split = {{0, 0, -1, 4}}, int64[3] join = {{0, 0, 16}}, float[2] frequency = {{1.0, 0.1}},
  int64 zero_i = {{0}}, int64 one_i = {{1}}, int64[2] zero_and_two = {{0, 2}}, int64[1] zero = {{0}},
  int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] half = {{2}}, int64[1] three = {{3}}, int64[1] four = {{4}},
+ int64[2] flat = {{-1, 16}}, int64[3] copied = {{0, -1, 16}}, int64[1] sixteen = {{16}},
  int64[1] end = {{9223372036854775807}}, float factor = {{0.5}}, float nothing = {{0.0}},
  float lowest = {{-3.4028234663852886e38}}, float doubled = {{1.5}},
  {shapes} float[B,2,2,S,4] krw, float[B,2,2,S,4] vhw, float[B,4,S,4] krall, float[B,4,S,4] vhall,
@@ -172,3 +173,16 @@ def test_positions_of_each_sample_are_refused() -> None:
     model = _model(body, angles="float[B,S,2]")
     assert np.isfinite(_run(model)).all()
     assert fuse_attention(model) == 0
+
+
+@pytest.mark.parametrize(("shape", "count"), [("flat", 1), ("copied", 0)])
+def test_a_reshape_that_joins_more_than_heads_stays(shape: str, count: int) -> None:
+    body = BODY.replace(
+        "y = Reshape(ct, join)", f"rows_of_all = Reshape(ct, {shape}) y = Reshape(rows_of_all, back)"
+    )
+    model = _model(
+        body.replace("wide = Concat", "back = Concat <axis = 0> (batch, rows, sixteen) wide = Concat")
+    )
+    before = _run(model)
+    assert fuse_attention(model) == count
+    np.testing.assert_allclose(_run(model), before, rtol=1e-5, atol=1e-6)
