@@ -40,7 +40,10 @@ def scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
 def heads_of(
     value: ir.Value | None, order: tuple[int, ...] = (0, 2, 1, 3)
 ) -> tuple[ir.Value, int, int] | None:
-    """``x [B, S, D]``, heads and size of ``value = Transpose(Reshape(x)) [B, heads, S, size]``, or in another order."""
+    """``x [B, S, D]``, heads and size of ``value = Transpose(Reshape(x)) [B, heads, S, size]``, or in another order.
+
+    No dimension is zero, as far as the shape says.
+    """
     turn = made_by(value, "Transpose")
     view = made_by(turn.inputs[0], "Reshape") if turn is not None else None
     if turn is None or view is None or not permutes(turn, *order):
@@ -49,6 +52,8 @@ def heads_of(
     if source is None or source.shape is None or split is None or len(source.shape) != 3 or len(split) != 4:
         return None
     heads, size = split[2], split[3]
+    if 0 in list(source.shape):
+        return None
     if not isinstance(heads, int) or not isinstance(size, int) or source.shape[2] != heads * size:
         return None
     known = [dim for dim in list(source.shape)[:2] if isinstance(dim, int) or dim.value is not None]

@@ -31,7 +31,7 @@ def fuse_rms_norm(model: ir.Model) -> int:
     if not can_raise(model):
         return 0
     count = 0
-    for node in [node for node in model.graph.all_nodes() if node.op_type == "Mul"]:
+    for node in [node for node in model.graph.all_nodes() if node.op_type == "Mul" and not node.domain]:
         match = _match(node)
         if match is not None:
             _replace(node, match)

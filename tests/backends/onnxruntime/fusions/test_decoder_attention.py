@@ -66,13 +66,13 @@ BODY = f"""
 """
 
 
-def _model(body: str = BODY, angles: str = "float[1,S,2]") -> ir.Model:
+def _model(body: str = BODY, angles: str = "float[1,S,2]", batch: str = "B") -> ir.Model:
     """Four heads of queries and two of keys and values, of four numbers each."""
     shapes = "".join(
         f"float[B,S,{heads},4] {x}4, float[B,{heads},S,4] {x}h, float[B,{heads},S,4] {x}r, "
         for x, heads in (("q", 4), ("k", 2), ("v", 2))
     )
-    return ir.from_onnx_text(f"""
+    text = f"""
 <ir_version: 10, opset_import: ["": 21]>
 g (float[B,S,16] q, float[B,S,8] k, float[B,S,8] v, bool[B,1,S,S] seen, float[B,1,S,S] other, float[B,S,2] positions)
   => (float[B,S,16] y)
@@ -84,7 +84,8 @@ g (float[B,S,16] q, float[B,S,8] k, float[B,S,8] v, bool[B,1,S,S] seen, float[B,
  float lowest = {{-3.4028234663852886e38}}, float doubled = {{1.5}},
  {shapes} float[B,2,2,S,4] krw, float[B,2,2,S,4] vhw, float[B,4,S,4] krall, float[B,4,S,4] vhall,
  {angles} angles, float[B,1,S,S] mask>
-{{ {body} }}""")
+{{ {body} }}"""
+    return ir.from_onnx_text(text.replace("[B,", f"[{batch},"))
 
 
 def _run(model: ir.Model, batch: int = 2, length: int = 5) -> np.ndarray:
@@ -186,3 +187,8 @@ def test_a_reshape_that_joins_more_than_heads_stays(shape: str, count: int) -> N
     before = _run(model)
     assert fuse_attention(model) == count
     np.testing.assert_allclose(_run(model), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_is_always_empty_is_refused() -> None:
+    """The runtime's Attention does not run on it."""
+    assert fuse_attention(_model(batch="0")) == 0
