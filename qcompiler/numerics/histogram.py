@@ -6,6 +6,9 @@ A histogram is ``counts [bins]`` over equal bins of ``[low, high]``.  The ranges
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +18,10 @@ Float64 = npt.NDArray[np.float64]
 
 BINS = 2048
 LEAST_SHRINK = 0.2
-SHRINK_STEPS = 41
+"""No end of a range is moved nearer to zero than this share of what was seen."""
+
+COARSE_STEPS, FINE_STEPS = 11, 9
+ENTROPY_STEPS = 41
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Histogram:
     low: float
     high: float
 
-    @property
+    @functools.cached_property
     def centres(self) -> Float64:
         edges = np.linspace(self.low, self.high, self.counts.size + 1)
         return np.asarray((edges[1:] + edges[:-1]) / 2)
@@ -45,14 +51,30 @@ def percentile_range(
 
 
 def mse_range(histogram: Histogram, levels: int, *, symmetric: bool = False) -> tuple[float, float]:
-    """Range whose ``levels`` equal steps give the least squared error, both ends searched on a grid."""
+    """Range whose ``levels`` equal steps give the least squared error.
+
+    Both ends are searched on a grid, coarse over all of it and fine around the best.
+    """
     low, high = _with_zero(histogram.low, histogram.high, symmetric)
     x, weight = _occupied(histogram)
-    shrink = np.linspace(1.0, LEAST_SHRINK, SHRINK_STEPS)
-    lows = low * shrink if low < 0 else np.array([0.0])
-    highs = high * shrink if high > 0 else np.array([0.0])
-    pairs = zip(lows, highs, strict=True) if symmetric else ((lo, hi) for lo in lows for hi in highs)
-    return min(pairs, key=lambda pair: _squared_error(x, weight, pair[0], pair[1], levels))
+
+    def best(ends: Iterable[tuple[float, float]]) -> tuple[float, float]:
+        return min(ends, key=lambda end: _squared_error(x, weight, low * end[0], high * end[1], levels))
+
+    coarse = best(_grid((1.0, 1.0), 1.0 - LEAST_SHRINK, COARSE_STEPS, symmetric=symmetric))
+    fine = best(_grid(coarse, (1.0 - LEAST_SHRINK) / (COARSE_STEPS - 1), FINE_STEPS, symmetric=symmetric))
+    return low * fine[0], high * fine[1]
+
+
+def _grid(
+    centre: tuple[float, float], reach: float, steps: int, *, symmetric: bool
+) -> list[tuple[float, float]]:
+    """Pairs of shrink factors around ``centre``, none below ``LEAST_SHRINK`` or above 1, the largest first."""
+    first, second = (
+        np.linspace(min(middle + reach, 1.0), max(middle - reach, LEAST_SHRINK), steps).tolist()
+        for middle in centre
+    )
+    return list(zip(first, second, strict=True)) if symmetric else list(itertools.product(first, second))
 
 
 def entropy_range(histogram: Histogram, levels: int, *, symmetric: bool = False) -> tuple[float, float]:
@@ -63,7 +85,7 @@ def entropy_range(histogram: Histogram, levels: int, *, symmetric: bool = False)
     were occupied, as in TensorRT's 8-bit calibration.
     """
     low, high = _with_zero(histogram.low, histogram.high, symmetric)
-    shrink = np.linspace(1.0, LEAST_SHRINK, 2 * SHRINK_STEPS)
+    shrink = np.linspace(1.0, LEAST_SHRINK, ENTROPY_STEPS)
     if symmetric:
         return min(
             zip(low * shrink, high * shrink, strict=True),
