@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.calibration.histograms import (
+    SCOUTS,
+    clipping_range,
+    exact_counts,
+    in_groups,
+    needs_histogram,
+    scouts,
+    unclipped,
+    wide_counts,
+)
 from qcompiler.calibration.probes import (
     ChannelExtremes,
     Counts,
@@ -31,25 +42,19 @@ from qcompiler.calibration.requests import (
 from qcompiler.calibration.statistics import Answer, Statistics
 from qcompiler.calibration.tapgraph import Tap, keep_outputs, tappable_values
 from qcompiler.errors import CalibrationError
-from qcompiler.numerics.histogram import entropy_range, mse_range, percentile_range
 
 logger = logging.getLogger(__name__)
 
 Feed = Mapping[str, npt.NDArray[np.generic]]
 Progress = Callable[[str, int, int | None], None]
 
-_HISTOGRAM = frozenset({Calibrator.PERCENTILE, Calibrator.ENTROPY, Calibrator.MSE})
-HISTOGRAM_BYTES = 128 << 20
-"""Bin indices of one batch that may leave the runtime at once; more values take more runs."""
-
-WIDEST = 1e30
-"""A wider range (an attention mask of -3.4e38) is no histogram's business: its extremes are kept."""
-
 
 @dataclass(frozen=True)
 class _Run:
     probes: Sequence[Probe]
     label: str
+    feeds: int | None = None
+    """Only the first of them; None for all."""
 
 
 def collect(
@@ -79,19 +84,47 @@ def collect(
     if not unique:
         return Statistics()
     runner = _Runner(model, feeds, batches, progress, threads or os.cpu_count() or 1)
-    first = {request: _probe(request, batches) for request in unique}
-    runner.run(_Run(list(first.values()), "observing"))
-    answers: dict[Request, Answer] = {request: probe.answer() for request, probe in first.items()}
-    pending = [
-        request for request in unique if isinstance(request, Range) and request.calibrator in _HISTOGRAM
-    ]
-    for group in _groups(pending, first):
-        answers |= _histogram_answers(group, answers, runner)
-    return Statistics(answers)
+    probes = {request: _probe(request, batches) for request in unique}
+    pending = [request for request in unique if isinstance(request, Range) and needs_histogram(request)]
+    found = scouts(pending)
+    if found:
+        runner.run(_Run(list(found.values()), "first look", feeds=SCOUTS))
+    elements = {request: probe.elements for request, probe in found.items()}
+    wide = wide_counts(found)
+    groups = list(in_groups(wide, elements))
+    runner.run(_Run([*probes.values(), *(groups[0] if groups else ())], "observing"))
+    for group in groups[1:]:
+        runner.run(_Run(group, "histograms"))
+    answers: dict[Request, Answer] = {request: probe.answer() for request, probe in probes.items()}
+    return Statistics(answers | _histogram_answers(pending, answers, wide, elements, runner))
+
+
+def _histogram_answers(
+    requests: Sequence[Range],
+    answers: Mapping[Request, Answer],
+    wide: Mapping[Range, Counts],
+    elements: Mapping[Range, int],
+    runner: _Runner,
+) -> dict[Request, Answer]:
+    """Ranges from the bins at hand, and from a run of their own where an element lay outside them."""
+    extremes = {request: (float(answers[request][0]), float(answers[request][1])) for request in requests}
+    covered = {request: bins for request, bins in wide.items() if bins.covers(*extremes[request])}
+    exact = exact_counts({request: ends for request, ends in extremes.items() if request not in covered})
+    for group in in_groups(exact, elements):
+        runner.run(_Run(group, "histograms"))
+    binned = covered | exact
+    return {
+        request: clipping_range(request, binned[request].histogram.trimmed(), ends)
+        if request in binned
+        else unclipped(request, ends)
+        for request, ends in extremes.items()
+    }
 
 
 def _probe(request: Request, batches: int | None) -> Probe:
     match request:
+        case Range() if needs_histogram(request):
+            return MinMax(Range(request.value), average=False)
         case Range():
             return MinMax(request, average=request.calibrator is Calibrator.MOVING_AVERAGE)
         case ChannelRange() | ChannelAbsMax():
@@ -100,44 +133,6 @@ def _probe(request: Request, batches: int | None) -> Probe:
             return Mean(request)
         case Rows():
             return RowSample(request, batches)
-
-
-def _groups(requests: Sequence[Range], probes: Mapping[Request, Probe]) -> Iterator[list[Range]]:
-    """Split so that one batch's bin indices (4 bytes an element) stay under ``HISTOGRAM_BYTES``."""
-    group: list[Range] = []
-    held = 0
-    for request in requests:
-        probe = probes[request]
-        size = 4 * probe.elements if isinstance(probe, MinMax) else 0
-        if group and held + size > HISTOGRAM_BYTES:
-            yield group
-            group, held = [], 0
-        group.append(request)
-        held += size
-    if group:
-        yield group
-
-
-def _histogram_answers(
-    requests: Sequence[Range], extremes: Mapping[Request, Answer], runner: _Runner
-) -> dict[Request, Answer]:
-    counts: dict[Range, Counts] = {}
-    for request in requests:
-        low, high = (float(end) for end in extremes[request])
-        if low < high and high - low < WIDEST:
-            counts[request] = Counts(request.value, low, high)
-    if counts:
-        runner.run(_Run(list(counts.values()), "histograms"))
-    return {request: _clipped(request, probe) for request, probe in counts.items()}
-
-
-def _clipped(request: Range, probe: Counts) -> tuple[float, float]:
-    histogram, symmetric, levels = probe.histogram, request.symmetric, 2**request.bits
-    if request.calibrator is Calibrator.PERCENTILE:
-        return percentile_range(histogram, request.percentile, symmetric=symmetric)
-    if request.calibrator is Calibrator.ENTROPY:
-        return entropy_range(histogram, levels, symmetric=symmetric)
-    return mse_range(histogram, levels, symmetric=symmetric)
 
 
 class _Runner:
@@ -167,14 +162,14 @@ class _Runner:
         keep_outputs(graph_model, [*checks.values(), *(value for group in outputs for value in group)])
         session = open_model(graph_model, session_options(threads=self._threads, keep_int8=True))
         seen = 0
-        for index, feed in enumerate(self._feeds):
+        for index, feed in enumerate(itertools.islice(self._feeds, run.feeds)):
             found = run_feed(session, feed, index)
             self._check(found, checks, index, feed)
             for probe, group in zip(run.probes, outputs, strict=True):
                 probe.update([found[str(value.name)] for value in group])
             seen = index + 1
             if self._progress is not None:
-                self._progress(run.label, seen, self._batches)
+                self._progress(run.label, seen, run.feeds or self._batches)
         if not seen:
             raise CalibrationError("the calibration data holds no sample.")
 

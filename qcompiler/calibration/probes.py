@@ -146,20 +146,24 @@ class RowSample(Probe):
 class Counts(Probe):
     """Histogram over a known range; the bin of every element is found inside the graph."""
 
-    def __init__(self, value: str, low: float, high: float) -> None:
+    def __init__(self, value: str, low: float, high: float, bins: int = BINS) -> None:
         super().__init__(value)
-        narrowest = 2 * BINS * float(np.finfo(np.float32).tiny)  # below it the bins per unit overflow float32
+        narrowest = 2 * bins * float(np.finfo(np.float32).tiny)  # below it the bins per unit overflow float32
         self._low, self._high = low, max(high, low + narrowest)
-        self._counts = np.zeros(BINS, dtype=np.int64)
+        self._counts = np.zeros(bins, dtype=np.int64)
 
     def attach(self, tap: Tap) -> list[ir.Value]:
-        return [tap.bins(self._low, self._high, BINS)]
+        return [tap.bins(self._low, self._high, self._counts.size)]
 
     def update(self, outputs: Sequence[Array]) -> None:
-        self._counts += np.bincount(outputs[0].reshape(-1).astype(np.int64), minlength=BINS)
+        self._counts += np.bincount(outputs[0].reshape(-1).astype(np.int64), minlength=self._counts.size)
 
     def answer(self) -> Answer:
         raise AssertionError("a histogram is read through .histogram")
+
+    def covers(self, low: float, high: float) -> bool:
+        """Whether no element was counted in a bin that is not its own."""
+        return self._low <= low and high <= self._high
 
     @property
     def histogram(self) -> Histogram:

@@ -37,6 +37,15 @@ class Histogram:
         edges = np.linspace(self.low, self.high, self.counts.size + 1)
         return np.asarray((edges[1:] + edges[:-1]) / 2)
 
+    def trimmed(self) -> Histogram:
+        """Without the empty bins at both ends; a histogram of nothing stays as it is."""
+        filled = np.flatnonzero(self.counts)
+        if not filled.size:
+            return self
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        width = (self.high - self.low) / self.counts.size
+        return Histogram(self.counts[first:last], self.low + first * width, self.low + last * width)
+
 
 def percentile_range(
     histogram: Histogram, percentile: float, *, symmetric: bool = False

@@ -10,6 +10,7 @@ import pytest
 from onnx_ir.passes.common import ShapeInferencePass
 
 from qcompiler.calibration.collect import collect
+from qcompiler.calibration.histograms import SCOUTS
 from qcompiler.calibration.requests import (
     Calibrator,
     ChannelAbsMax,
@@ -93,6 +94,32 @@ def test_histogram_calibrators_do_not_depend_on_the_batches(model: ir.Model, cal
     whole = collect(model, [request], [{"x": x}]).range(request)
     parts = collect(model, [request], [{"x": x[i : i + 7]} for i in range(0, 64, 7)]).range(request)
     assert whole == parts
+
+
+@pytest.mark.parametrize("calibrator", [Calibrator.PERCENTILE, Calibrator.MSE])
+@pytest.mark.parametrize("growth", [1.0, 1.5, 100.0])
+def test_what_comes_after_the_first_look_counts(
+    model: ir.Model, calibrator: Calibrator, growth: float
+) -> None:
+    """Feeds behind the first look grow: inside the margin the bins hold them, beyond it they are counted again.
+
+    Not for entropy: its divergence is too jagged for the range to be stable under other bins.
+    """
+    x = np.random.default_rng(0).normal(0, 1, (2 * SCOUTS, 50, 4)).astype(np.float32)
+    x[SCOUTS:] *= growth
+    request = Range("doubled", calibrator)
+    whole = np.array(collect(model, [request], [{"x": x}]).range(request))
+    parts = np.array(
+        collect(model, [request], [{"x": x[i : i + 1]} for i in range(2 * SCOUTS)]).range(request)
+    )
+    # Other bins: each end moves by a few of 2048 at most; the searches look at shrinks of 2 %.
+    np.testing.assert_allclose(parts, whole, atol=0.05 * float(np.ptp(x)))
+
+
+def test_a_range_unknown_at_first_is_counted_later(model: ir.Model) -> None:
+    request = Range("y", Calibrator.MSE)
+    feeds = [{"x": np.zeros((1, 2, 4), np.float32)}] * SCOUTS + [{"x": np.ones((1, 2, 4), np.float32)}]
+    assert collect(model, [request], feeds).range(request) == pytest.approx((0, 2), abs=2e-3)
 
 
 def test_row_sample_holds_rows_of_the_data_and_no_more_than_asked(model: ir.Model, feeds: Feeds) -> None:
