@@ -32,9 +32,9 @@ CALIBRATION_LENGTH = 64
 VERIFIED = 16
 BATCH = 8
 PIPELINES = (
+    "smoothquant,int8_dynamic",
     "smoothquant,outlier_channels,int8_dynamic",
     "smoothquant,outlier_channels,int8_static",
-    "smoothquant,int8_dynamic",
     "smoothquant,int8_dynamic:granularity=token",
     "int8_dynamic",
 )
