@@ -45,7 +45,9 @@ def test_lowering_is_seen_inside_the_fused_graph(
     found = verify(reference, dialect, deployed(), feeds).lowering
     seen = {item.value: item for item in found.nodes}
     assert {"active", "sum", "third"} <= set(seen)
-    assert min(item.sqnr_db for item in seen.values()) > 60  # a handful of flipped codes at most
+    # Rounding costs 1/12 step^2 in each of some 4,000 elements, about 40 dB here; a flipped code costs one step^2.
+    # 50 dB leaves room for about thirty flips, and an error in a kernel would be far below it.
+    assert min(item.sqnr_db for item in seen.values()) > 50
     assert all(item.reason for item in found.unobserved)
 
 
