@@ -38,7 +38,7 @@ def main() -> None:
     console = Console()
     table = Table(title="qcompiler demo: one thread, held-out data")
     for column in ("model", "passes", "size", "speed", "accuracy", "output SQNR"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     with tempfile.TemporaryDirectory(prefix="qcompiler-demo-") as folder:
         for example in EXAMPLES:
             with console.status(f"compiling {example.model.name} ..."):
