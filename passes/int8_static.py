@@ -15,7 +15,7 @@ weight is not constant, and everything the target has no fast integer kernel for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,9 +72,12 @@ class Int8Static(Pass):
         decisions = list(_explain(context, plan, {view.name for view in stored}))
         scales = self._quantize_values(context, plan, statistics)
         storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
-        for view in [weighted(node) for node in plan.integer]:
-            if view is not None and view.activation in scales:
-                self._quantize_weight(view, scales[view.activation], storage)
+        views = [
+            view for view in map(weighted, plan.integer) if view is not None and view.activation in scales
+        ]
+        least = self._least_scales(views, scales)
+        for view in views:
+            self._quantize_weight(view, scales[view.activation], storage, least.get(self._key(view)))
         for view in stored:
             is_table = view.node.op_type == "Gather"
             storage.store(view, view.output_axis if is_table or self.per_channel else None)
@@ -127,17 +130,36 @@ class Int8Static(Pass):
             scales[value] = tensor_quantization(low, high, context.target.activation)
         return scales
 
+    def _axis(self, view: WeightedNode) -> int | None:
+        return view.output_axis if self.per_channel and not _mixes_channels(view) else None
+
+    def _key(self, view: WeightedNode) -> tuple[int, int | None]:
+        return id(view.weight), self._axis(view)
+
+    def _least_scales(
+        self, views: Sequence[WeightedNode], scales: Mapping[ir.Value, TensorQuantization]
+    ) -> dict[tuple[int, int | None], npt.NDArray[np.float32]]:
+        """Smallest scale of every weight at which the biases of all nodes that share it fit the accumulator."""
+        least: dict[tuple[int, int | None], npt.NDArray[np.float32]] = {}
+        for view in views:
+            if view.bias is not None:
+                bias = array_of(view.bias).astype(np.float32)
+                own = least_weight_scale(bias, scales[view.activation].scale, self._axis(view))
+                least[self._key(view)] = np.maximum(own, least.get(self._key(view), own))
+        return least
+
     def _quantize_weight(
-        self, view: WeightedNode, activation: TensorQuantization, storage: WeightStorage
+        self,
+        view: WeightedNode,
+        activation: TensorQuantization,
+        storage: WeightStorage,
+        least_scale: npt.NDArray[np.float32] | None,
     ) -> None:
-        axis = view.output_axis if self.per_channel and not _mixes_channels(view) else None
+        scale = storage.store(view, self._axis(view), least_scale=least_scale)
         if view.bias is None:
-            storage.store(view, axis)
             return
-        bias = array_of(view.bias).astype(np.float32)
-        scale = storage.store(view, axis, least_scale=least_weight_scale(bias, activation.scale, axis))
         bias_scale = (scale * activation.scale).astype(np.float32)
-        codes = bias_codes(bias, bias_scale)
+        codes = bias_codes(array_of(view.bias).astype(np.float32), bias_scale)
         view.node.replace_input_with(2, dequantized_bias(view.bias, codes, bias_scale))
 
 

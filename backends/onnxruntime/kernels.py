@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import NodeKernel, NodeKey
 from qcompiler.backends.onnxruntime.session import open_file, session_options
-from qcompiler.graph.qdq import ORIGIN
 
 INTEGER_KERNELS = frozenset(
     {
@@ -118,8 +117,3 @@ def _moves_codes(node: ir.Node) -> bool:
     return (
         first is not None and first.dtype in _CODE_TYPES and node.op_type not in ("DequantizeLinear", "Cast")
     )
-
-
-def origin(node: ir.Node) -> str:
-    """Name of the node of the user's file that ``node`` stands for."""
-    return str(node.metadata_props.get(ORIGIN) or node.name)

@@ -17,6 +17,7 @@ import onnxruntime
 
 from qcompiler.backends.base import Array, Session
 from qcompiler.errors import ModelError
+from qcompiler.measure.sessions import timing_options
 
 INLINE_BYTES = 1024
 """Smaller initializers are serialized: shape inference and folding inside the runtime need to see them."""
@@ -44,7 +45,7 @@ class OrtSession(Session):
 def session_options(
     *, threads: int, optimize: bool = True, keep_int8: bool = False
 ) -> onnxruntime.SessionOptions:
-    """Options for measuring and checking: no spinning threads, errors only in the log.
+    """Options for measuring and checking: those of timing, and how much of the graph the runtime may change.
 
     Args:
         threads: intra-op threads.
@@ -52,11 +53,7 @@ def session_options(
         keep_int8: leave int8 activations as they are, as the runtime does on arm64. Elsewhere it turns them into
             uint8, and a model compiled for arm64 would be judged by kernels that it will not have.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised, and said once
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = timing_options(threads=threads)
     level = onnxruntime.GraphOptimizationLevel
     if keep_int8:
         options.add_session_config_entry("session.qdqisint8allowed", "1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +41,6 @@ from qcompiler.calibration.requests import (
 from qcompiler.calibration.statistics import Answer, Statistics
 from qcompiler.calibration.tapgraph import Tap, keep_outputs, tappable_values
 from qcompiler.errors import CalibrationError
-
-logger = logging.getLogger(__name__)
 
 Feed = Mapping[str, npt.NDArray[np.generic]]
 Progress = Callable[[str, int, int | None], None]

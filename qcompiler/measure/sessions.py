@@ -19,7 +19,7 @@ Feed = Mapping[str, npt.NDArray[np.generic]]
 
 
 def timing_options(*, threads: int = 1) -> onnxruntime.SessionOptions:
-    """Session options for measuring: idle threads sleep, and only errors are logged.
+    """Session options for measuring: idle threads sleep, and what fails is raised, not logged.
 
     Spinning threads of an idle session take the processor away from the one being timed, by up to 3x.
     """

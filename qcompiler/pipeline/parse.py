@@ -8,7 +8,7 @@ A comma parts passes, a colon parts a name from its options and options from one
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +116,3 @@ def _split(word: str) -> tuple[str, dict[str, Scalar]]:
             raise OptionError(f"{word!r}: option {key!r} is given twice.")
         options[key] = value
     return name, options
-
-
-def spelled_passes(passes: Sequence[Pass]) -> str:
-    """The names of passes as a user would write them, without options."""
-    return ",".join(item.name for item in passes)

@@ -140,6 +140,24 @@ def test_tied_weights_stay_tied() -> None:
     assert len(codes) == 1
 
 
+def test_a_shared_weight_leaves_room_for_the_largest_of_its_biases() -> None:
+    """The second bias would need 2^35 at the scale that the first allows: it must not be clipped."""
+    small, large = np.zeros(4, np.float32), np.full(4, 500.0, np.float32)
+    model = graph(
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        net (float[N, 4] x) => (float[N, 4] y, float[N, 4] z)
+        { y = Gemm (x, w, b1)  z = Gemm (x, w, b2) }
+        """,
+        {"w": normal(4, 4, scale=1e-7), "b1": small, "b2": large},
+    )
+    quantized, _ = quantize(model, (3, 4))
+    _, exact = run(model, feeds(3, 4)[0])
+    _, rounded = run(quantized, feeds(3, 4)[0])
+    # The bias has at least 30 bits; the products are nothing beside it.
+    np.testing.assert_allclose(rounded, exact, rtol=1e-6)
+
+
 def test_arm64_gets_signed_activations_and_avx2_seven_bit_weights() -> None:
     signed, _ = quantize(perceptron(), (2, 5, 16), target=OrtCpu(isa=Isa.ARM64))
     kinds = {

@@ -16,14 +16,12 @@ from qcompiler.pipeline.parse import (
     parse_target,
     read_recipe,
     recipe_passes,
-    spelled_passes,
 )
 
 
 def test_passes_and_options_come_in_order() -> None:
     made = parse_passes("smoothquant:alpha=0.6:insert_mul=true, int8_static:per_channel=false")
     assert made == [SmoothQuant(alpha=0.6, insert_mul=True), Int8Static(per_channel=False)]
-    assert spelled_passes(made) == "smoothquant,int8_static"
 
 
 @pytest.mark.parametrize(
