@@ -82,7 +82,9 @@ class Int8Dynamic(Pass):
         else:
             storage.store(view, 0 if view.node.op_type == "Gather" else axis)
             detail = "weight stored in int8, activation in float"
-        return NodeDecision(view.name, view.node.op_type, "quantized", detail)
+        return NodeDecision(
+            view.name, view.node.op_type, "quantized", detail, stored_only=not support.dynamic
+        )
 
     def _refusal(self, view: WeightedNode, context: PassContext) -> str:
         support = context.target.support(view.node)
@@ -107,9 +109,10 @@ class Int8Dynamic(Pass):
             node.replace_input_with(index, dequantized)
         rows = "one scale per gate row" if self.per_channel else "one scale each"
         source = node.inputs[0]
-        if source is None or not context.target.support(node).dynamic:
+        stored_only = source is None or not context.target.support(node).dynamic
+        if source is None or stored_only:
             detail = f"weights stored in int8, {rows}; activations in float"
         else:
             node.replace_input_with(0, activations.dequantized(source))
             detail = f"uint8 per tensor at run time x int{context.target.weight.bits} weights, {rows}"
-        return NodeDecision(name, node.op_type, "quantized", detail)
+        return NodeDecision(name, node.op_type, "quantized", detail, stored_only=stored_only)

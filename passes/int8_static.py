@@ -206,7 +206,8 @@ def _explain(context: PassContext, plan: Placement, stored: set[str]) -> Iterato
             weight = f" x int{context.target.weight.bits} weight" if view else ""
             yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
         elif name in stored:
-            yield NodeDecision(name, node.op_type, "quantized", "weight stored in int8, activation in float")
+            detail = "weight stored in int8, activation in float"
+            yield NodeDecision(name, node.op_type, "quantized", detail, stored_only=True)
         elif view is not None or support.static or node.op_type in PRODUCTS:
             reason = _reason(node, support, node in main_graph, name in context.selected)
             yield NodeDecision(name, node.op_type, "skipped", reason)

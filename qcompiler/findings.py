@@ -57,7 +57,7 @@ def refuse_if_strict(warnings: tuple[str, ...], *, strict: bool) -> None:
 def _is_storage_only(built: Build, name: str) -> bool:
     """Whether a pass said that it only stores the weight of a node in int8."""
     return any(
-        "stored in int8" in decision.detail
+        decision.stored_only
         for report in built.passes
         for decision in report.nodes
         if decision.node == name and decision.action == "quantized"

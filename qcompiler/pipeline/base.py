@@ -31,6 +31,8 @@ class NodeDecision:
     action: Action
     detail: str
     """The format given ("uint8 x int8 per channel"), the transform made, or the reason for leaving it."""
+    stored_only: bool = False
+    """Whether only the weight was quantized, to be expanded before it is used: no integer kernel is expected."""
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _not_integer(result: CompileResult) -> tuple[Group, ...]:
         decision = decisions.get(kernel.node)
         if kernel.integer or decision is None:
             continue
-        stored = decision.detail if "stored in int8" in decision.detail else ""
+        stored = decision.detail if decision.stored_only else ""
         reason = kernel.note or reasons.get(kernel.node) or stored or f"runs as {kernel.kernel} in float"
         rows.append((reason, decision.op_type, kernel.node))
     return _grouped(rows)

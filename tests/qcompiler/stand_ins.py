@@ -21,7 +21,7 @@ def made(
     folder: Path = Path("stage"),
     quantized: tuple[str, ...] = (),
     *,
-    detail: str = "uint8 x int8 weight",
+    stored_only: bool = False,
     reverted: tuple[str, ...] = (),
     mended: tuple[str, ...] = (),
     kernels: tuple[NodeKernel, ...] = (),
@@ -29,7 +29,10 @@ def made(
 ) -> Build:
     """A build in which ``quantized`` nodes are quantized, less what is ``reverted``."""
     left = [name for name in quantized if name not in reverted]
-    report = PassReport("int8", tuple(NodeDecision(name, "MatMul", "quantized", detail) for name in left))
+    report = PassReport(
+        "int8",
+        tuple(NodeDecision(name, "MatMul", "quantized", "int8", stored_only=stored_only) for name in left),
+    )
     nothing = cast(ir.Model, None)
     legalized = LegalizeReport(lowered)
     return Build(folder / "m.onnx", nothing, nothing, (report,), legalized, kernels, mended, reverted)

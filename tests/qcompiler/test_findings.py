@@ -80,7 +80,7 @@ def test_a_float_kernel_under_a_quantized_node_is_a_surprise() -> None:
 @pytest.mark.parametrize(
     "built",
     [
-        made(quantized=("a",), kernels=(FLOAT_KERNEL,), detail="weight stored in int8"),
+        made(quantized=("a",), kernels=(FLOAT_KERNEL,), stored_only=True),
         made(quantized=("a",), kernels=(FLOAT_KERNEL,), lowered=(Lowering("a", ""),)),
         made(quantized=("a",), kernels=(NodeKernel("a", "MatMul", integer=False, note="fused"),)),
         made(quantized=("a",), kernels=(NodeKernel("a", "", integer=False),)),
