@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.numerics.formats.base import Format
+
 Array = npt.NDArray[np.generic]
 
 
@@ -143,6 +145,11 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def support(self, node: ir.Node) -> Support:
         """What this target does with ``node``; ``Support.reason`` says why not."""
+
+    def refuses(self, stored: Format) -> str:
+        """Why this target cannot run weights of a low-bit format; "" where it can, natively or by reference."""
+        del stored
+        return ""
 
     @abc.abstractmethod
     def legalize(self, model: ir.Model) -> LegalizeReport:

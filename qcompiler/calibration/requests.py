@@ -72,4 +72,25 @@ class Rows:
     count: int = 256
 
 
-Request = Range | ChannelRange | ChannelAbsMax | ChannelMean | Rows
+@dataclass(frozen=True)
+class ChannelMeanSquare:
+    """Mean square per channel, the importance of llama.cpp's imatrix: answered by a float32 array ``[C]``."""
+
+    value: str
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class Gram:
+    """X'X / rows of a value seen as rows ``[rows, C]``, C its last axis: answered by float32 ``[C, C]``.
+
+    Attributes:
+        drift: also (X_float - X)'X / rows ``[C, C]``, X_float being the same value in the float model on the same
+            data (arXiv:2504.02692): answered by ``(gram, drift)``.
+    """
+
+    value: str
+    drift: bool = False
+
+
+Request = Range | ChannelRange | ChannelAbsMax | ChannelMean | ChannelMeanSquare | Rows | Gram

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.calibration.requests import ChannelAbsMax, ChannelMean, ChannelRange, Range, Request, Rows
+from qcompiler.calibration.requests import (
+    ChannelAbsMax,
+    ChannelMean,
+    ChannelMeanSquare,
+    ChannelRange,
+    Gram,
+    Range,
+    Request,
+    Rows,
+)
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Answer = tuple[float, float] | tuple[FloatArray, FloatArray] | FloatArray
@@ -28,5 +37,10 @@ class Statistics:
         low, high = self.answers[request]
         return np.asarray(low), np.asarray(high)
 
-    def array(self, request: ChannelAbsMax | ChannelMean | Rows) -> FloatArray:
+    def array(self, request: ChannelAbsMax | ChannelMean | ChannelMeanSquare | Rows) -> FloatArray:
         return np.asarray(self.answers[request])
+
+    def gram(self, request: Gram) -> tuple[FloatArray, FloatArray | None]:
+        """X'X / rows and, where it was asked for, the drift."""
+        answer = self.answers[request]
+        return (np.asarray(answer[0]), np.asarray(answer[1])) if request.drift else (np.asarray(answer), None)

@@ -8,11 +8,13 @@ hand.  It never runs inference, and it says for every node it looked at what it 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import onnx_ir as ir
+
+from qcompiler.pipeline.journal import Journal
 
 if TYPE_CHECKING:
     from qcompiler.backends.base import Target
@@ -55,12 +57,23 @@ class PassContext:
         reference: the prepared float model before the first pass; never changed.
         selected: names of the nodes that the user's --include and --exclude leave.
         target: decides the number formats and which nodes run in integers.
+        scope: names of the nodes that this call is about, None for all: a sequential pass is called once per
+            segment and stage, and reports no node outside its scope.
+        journal: remembers what a pass has solved, across rebuilds and across a killed run.
     """
 
     model: ir.Model
     reference: ir.Model
     selected: frozenset[str]
     target: Target
+    scope: frozenset[str] | None = None
+    journal: Journal = field(default_factory=Journal)
+
+    def nodes(self) -> Iterator[ir.Node]:
+        """The nodes that this call is about, in graph order, subgraphs included."""
+        for node in list(self.model.graph.all_nodes()):
+            if self.scope is None or node.name in self.scope:
+                yield node
 
 
 class Pass(abc.ABC):
@@ -74,6 +87,26 @@ class Pass(abc.ABC):
 
     needs_data: ClassVar[bool] = False
     """Whether it asks for statistics, so that missing data is found before anything runs."""
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it wants the model segment by segment, each calibrated with what the quantized ones before give."""
+        return False
+
+    def check(self, target: Target) -> None:
+        """Refuse, before anything is read, options that make no sense or that ``target`` cannot run.
+
+        Raises:
+            OptionError: says what was asked, why it cannot be, and what can.
+        """
+        del target
+
+    def stages(self, context: PassContext) -> Sequence[frozenset[str]]:
+        """Part the nodes in scope into groups to be done one after another, each with statistics of its own.
+
+        The first group by default holds all of them.  Names that are missing in every group are not looked at.
+        """
+        return (frozenset(str(node.name) for node in context.nodes()),)
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
         """Return the statistics needed of ``context.model``; empty when no data is needed."""
