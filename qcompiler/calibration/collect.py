@@ -6,11 +6,13 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.calibration.grams import gram_groups
 from qcompiler.calibration.histograms import (
     SCOUTS,
     clipping_range,
@@ -24,6 +26,7 @@ from qcompiler.calibration.histograms import (
 from qcompiler.calibration.probes import (
     ChannelExtremes,
     Counts,
+    GramSum,
     Mean,
     MinMax,
     Probe,
@@ -46,6 +49,7 @@ from qcompiler.errors import CalibrationError
 
 Feed = Mapping[str, npt.NDArray[np.generic]]
 Progress = Callable[[str, int, int | None], None]
+NO_TWINS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def collect(
     batches: int | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
+    twins: Mapping[str, str] = NO_TWINS,
 ) -> Statistics:
     """Run ``feeds`` through ``model`` and answer ``requests``; ``model`` is not changed.
 
@@ -74,15 +79,17 @@ def collect(
         batches: number of feeds, where known.
         progress: called with a label, feeds done and feeds in all.
         threads: intra-op threads, all cores by default.
+        twins: where ``model`` holds the float model too, the name there of each value of the quantized one.
 
     Raises:
         CalibrationError: NaN or infinity in an observed value, no feed at all, one that the model does
             not run on, or a value that does not exist.
+        UnsupportedError: a drift is asked for of a value without a twin.
     """
     unique = list(dict.fromkeys(requests))
     if not unique:
         return Statistics()
-    runner = _Runner(model, feeds, batches, progress, threads or os.cpu_count() or 1)
+    runner = _Runner(model, feeds, batches, progress, threads or os.cpu_count() or 1, twins)
     probes = {request: _probe(request, batches) for request in unique}
     pending = [request for request in unique if isinstance(request, Range) and needs_histogram(request)]
     found = scouts(pending)
@@ -91,9 +98,15 @@ def collect(
     elements = {request: probe.elements for request, probe in found.items()}
     wide = wide_counts(found)
     groups = list(in_groups(wide, elements))
-    runner.run(_Run([*probes.values(), *(groups[0] if groups else ())], "observing"))
+    large = {request: probe for request, probe in probes.items() if isinstance(probe, GramSum)}
+    small = [probe for probe in probes.values() if not isinstance(probe, GramSum)]
+    products = list(gram_groups(large, tappable_values(model)))
+    first = [*small, *(groups[0] if groups else ()), *(products[0] if products else ())]
+    runner.run(_Run(first, "observing"))
     for group in groups[1:]:
         runner.run(_Run(group, "histograms"))
+    for matrices in products[1:]:
+        runner.run(_Run(matrices, "gram matrices"))
     answers: dict[Request, Answer] = {request: probe.answer() for request, probe in probes.items()}
     return Statistics(answers | _histogram_answers(pending, answers, wide, elements, runner))
 
@@ -128,12 +141,12 @@ def _probe(request: Request, batches: int | None) -> Probe:
             return MinMax(request, average=request.calibrator is Calibrator.MOVING_AVERAGE)
         case ChannelRange() | ChannelAbsMax():
             return ChannelExtremes(request)
-        case ChannelMean():
+        case ChannelMean() | ChannelMeanSquare():
             return Mean(request)
         case Rows():
             return RowSample(request, batches)
-        case ChannelMeanSquare() | Gram():
-            raise NotImplementedError("probes follow in the next commit")
+        case Gram():
+            return GramSum(request)
 
 
 class _Runner:
@@ -146,9 +159,10 @@ class _Runner:
         batches: int | None,
         progress: Progress | None,
         threads: int,
+        twins: Mapping[str, str],
     ) -> None:
         self._model, self._feeds, self._batches = model, feeds, batches
-        self._progress, self._threads = progress, threads
+        self._progress, self._threads, self._twins = progress, threads, twins
 
     def run(self, run: _Run) -> None:
         # Imported here: the compiler's front does not load the runtime until it is needed.
@@ -174,11 +188,10 @@ class _Runner:
         if not seen:
             raise CalibrationError("the calibration data holds no sample.")
 
-    @staticmethod
-    def _tap(name: str, values: Mapping[str, ir.Value], graph: ir.Graph) -> Tap:
+    def _tap(self, name: str, values: Mapping[str, ir.Value], graph: ir.Graph) -> Tap:
         if name not in values:
             raise CalibrationError(f"there is no value {name!r} in the main graph to observe.")
-        return Tap(graph, values[name])
+        return Tap(graph, values[name], values.get(self._twins.get(name, "")))
 
     def _check(
         self,

@@ -20,16 +20,20 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 class Tap:
     """Adds nodes behind one value of a calibration graph."""
 
-    def __init__(self, graph: ir.Graph, value: ir.Value) -> None:
+    def __init__(self, graph: ir.Graph, value: ir.Value, twin: ir.Value | None = None) -> None:
+        """``twin`` is what ``value`` is in the float model, where that runs beside this one."""
         self._graph = graph
-        self.value = value if value.dtype == ir.DataType.FLOAT else self._cast(value, ir.DataType.FLOAT)
+        self.value = self._as_float(value)
+        self._twin = None if twin is None else self._as_float(twin)
 
     def reduce(self, op: str, axis: int | None) -> ir.Value:
         """Reduce over everything (None) or over every axis but one."""
         if axis is None:
             return self._add(op, [self.value], {"keepdims": 0})
         if self.value.shape is None and axis == -1:
-            return self._add(op, [self._rows(), self._constant(np.array([0], np.int64))], {"keepdims": 0})
+            return self._add(
+                op, [self._rows(self.value), self._constant(np.array([0], np.int64))], {"keepdims": 0}
+            )
         if self.value.shape is None:
             raise UnsupportedError(
                 f"the rank of {self.value.name!r} is unknown; no per-channel statistic of it."
@@ -37,7 +41,8 @@ class Tap:
         rank = len(self.value.shape)
         others = [other for other in range(rank) if other != axis % rank]
         if not others:
-            return self.value
+            squared = op == "ReduceSumSquare"
+            return self._add("Mul", [self.value, self.value], {}) if squared else self.value
         return self._add(op, [self.value, self._constant(np.array(others, np.int64))], {"keepdims": 0})
 
     def size(self) -> ir.Value:
@@ -49,6 +54,25 @@ class Tap:
         zero = self._constant(np.array(0, np.float32))
         return self._add("ReduceSum", [self._add("Mul", [self.value, zero], {})], {"keepdims": 0})
 
+    def gram(self) -> list[ir.Value]:
+        """X'X ``[C, C]`` and the number of rows ``[1]`` int64, X being the value seen as ``[rows, C]``."""
+        rows = self._rows(self.value)
+        return [self._product(rows, rows), self._height(rows)]
+
+    def drift(self) -> ir.Value:
+        """(X_float - X)'X ``[C, C]``, X_float being the value's twin.
+
+        Raises:
+            UnsupportedError: the float model does not run beside this one, or has no such value.
+        """
+        if self._twin is None:
+            raise UnsupportedError(
+                f"the float model has no value that {self.value.name!r} could be compared with, so its drift is "
+                "unknown; use solver gptq instead of gptaq."
+            )
+        difference = self._add("Sub", [self._twin, self.value], {})
+        return self._product(self._rows(difference), self._rows(self.value))
+
     def spread_rows(self, count: int) -> ir.Value:
         """At most ``count`` rows of the value seen as ``[rows, C]``: one from each of ``count`` equal parts.
 
@@ -56,8 +80,8 @@ class Tap:
         sequences would only ever show its first tokens.
         """
         ints, doubles = np.int64, np.float64
-        rows = self._rows()
-        height = self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
+        rows = self._rows(self.value)
+        height = self._height(rows)
         taken = self._add("Min", [height, self._constant(np.array([count], ints))], {}, ir.DataType.INT64)
         order = np.arange(count, dtype=doubles)
         places = self._constant(order + (order * GOLDEN_RATIO) % 1.0)
@@ -68,12 +92,20 @@ class Tap:
         chosen = self._add("Mul", [parts, size_of_part], {}, ir.DataType.DOUBLE)
         return self._add("Gather", [rows, self._cast(chosen, ir.DataType.INT64)], {"axis": 0})
 
-    def _rows(self) -> ir.Value:
-        """The value seen as ``[rows, C]``, whatever its rank."""
+    def _rows(self, value: ir.Value) -> ir.Value:
+        """A value seen as ``[rows, C]``, whatever its rank."""
         last = self._constant(np.array([-1], np.int64))
-        width = self._add("Gather", [self._shape(), last], {}, ir.DataType.INT64)
+        shape = self._add("Shape", [value], {}, ir.DataType.INT64)
+        width = self._add("Gather", [shape, last], {}, ir.DataType.INT64)
         flat = self._add("Concat", [last, width], {"axis": 0}, ir.DataType.INT64)
-        return self._add("Reshape", [self.value, flat], {})
+        return self._add("Reshape", [value, flat], {})
+
+    def _height(self, rows: ir.Value) -> ir.Value:
+        return self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
+
+    def _product(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """left' right; the runtime reads ``left`` transposed in place."""
+        return self._add("MatMul", [self._add("Transpose", [left], {}), right], {})
 
     def bins(self, low: float, high: float, count: int) -> ir.Value:
         """Index of the bin of every element, int32 of the value's shape."""
@@ -84,8 +116,8 @@ class Tap:
         clipped = self._add("Clip", [scaled, *bounds], {})
         return self._cast(clipped, ir.DataType.INT32)
 
-    def _shape(self) -> ir.Value:
-        return self._add("Shape", [self.value], {}, ir.DataType.INT64)
+    def _as_float(self, value: ir.Value) -> ir.Value:
+        return value if value.dtype == ir.DataType.FLOAT else self._cast(value, ir.DataType.FLOAT)
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         return self._add("Cast", [value], {"to": int(dtype)}, dtype)
