@@ -1,0 +1,223 @@
+"""GPTQ (arXiv:2210.17323) and GPTAQ (arXiv:2504.02692): round row after row, later rows making good earlier errors.
+
+With inputs X, weights W, their rounding Q and E = W - Q, the output error is ``||X E||^2 = tr(E' H E)``, H = X'X.
+Written as ``H = A' D A`` with A unit lower triangular and D diagonal, it is a sum over rows k,
+
+    D[k] * || e[k] + sum_{j<k} A[k, j] e[j] ||^2,
+
+so that row k is best rounded from ``w[k] + sum_{j<k} A[k, j] e[j]`` (QuIP shows that this is GPTQ, arXiv:2307.13304,
+section 4).  One Cholesky factorization is all it takes, no inverse.
+
+GPTAQ aims at the float model's output, ``||X_float W - X Q||^2``: with S = (X_float - X)'X the square is completed by
+``r = D^-1 A^-T S' W``, of which the part that earlier rows cause is added to row k before it is rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
+
+Float64 = npt.NDArray[np.float64]
+Order = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was found for one weight.
+
+    Attributes:
+        codes: ``[K, N]`` uint8, rows as in the weight, or as ``order`` has them.
+        grid: scale and offset of the groups of ``codes``.
+        order: ``[K]`` int64 where groups run over permuted rows, row i of ``codes`` being row ``order[i]`` of the
+            weight: the activation must then be gathered with it.  None where rows are as in the weight.
+    """
+
+    codes: Codes
+    grid: Grid
+    order: Order | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One weight with its rows in the order in which they are rounded.
+
+    Attributes:
+        weights: ``[K, N]`` float32.
+        factor: A of H = A'DA: unit lower triangular ``[K, K]`` float32.
+        aim: ``[K, N]`` float32, what a row is rounded from before earlier errors are added: the weights, and for
+            GPTAQ what makes good the drift of earlier rows.
+    """
+
+    weights: Float32
+    factor: Float32
+    aim: Float32
+
+
+def solve(
+    weights: Float32,
+    gram: Float32,
+    fmt: Format,
+    *,
+    drift: Float32 | None = None,
+    search: Search = Search.MINMAX,
+    damping: float = 0.01,
+    order: bool = True,
+    static_groups: bool = True,
+    importance: Float32 | None = None,
+    block: int = 128,
+) -> Solution:
+    """Find the codes of ``weights [K, N]`` that keep the output, given the inputs' ``gram [K, K]``.
+
+    Args:
+        weights: float32.
+        gram: X'X / rows of the inputs that the weight will see.  Inputs that are always zero (a zero on the
+            diagonal) are rounded to nearest.
+        fmt: any format.
+        drift: (X_float - X)'X / rows ``[K, K]`` for GPTAQ.
+        search: how the format fits its grid.
+        damping: share of the mean of gram's diagonal that is added to the diagonal, against overfitting.
+        order: round rows in the order of falling diagonal, the largest inputs first.
+        static_groups: fit the grid to the weight as it is, so that groups are of neighbouring rows whatever the
+            order; otherwise when a group's turn comes, to its rows as earlier errors have moved them.  Formats that
+            quantize scales across the matrix (no ``span``) are always static.
+        importance: ``[K]`` weighs rows in the search; None for the damped diagonal of ``gram``.
+        block: rows whose errors are passed on together; changes speed, not the result beyond rounding.
+    """
+    damped = damp(gram, damping)
+    weight = _importance(damped) if importance is None else importance
+    turns = falling(np.diagonal(damped)) if order else np.arange(len(gram), dtype=np.int64)
+    problem = _problem(weights, damped, drift, turns)
+    if fmt.span is None or static_groups:
+        grid = fmt.fit(weights, search=search, importance=weight)
+        codes = np.empty(weights.shape, np.uint8)
+        codes[turns] = _round_to_grid(problem, fmt, grid, group_of(turns, fmt), block)
+        return Solution(codes, grid)
+    codes, grid = _round_and_fit(problem, fmt, search, weight[turns], block)
+    return Solution(codes, grid, turns if order else None)
+
+
+def damp(gram: Float32, damping: float) -> Float64:
+    """``gram`` with a share of its mean diagonal added to the diagonal, and dead inputs made independent of others."""
+    damped = gram.astype(np.float64)
+    diagonal = damped.diagonal().copy()
+    dead = diagonal <= 0
+    mean = float(diagonal[~dead].mean()) if not dead.all() else 1.0
+    damped[dead] = 0.0
+    damped[:, dead] = 0.0
+    np.fill_diagonal(damped, np.where(dead, mean, diagonal) + damping * mean)
+    return damped
+
+
+def falling(diagonal: Float64) -> Order:
+    """Rows by falling diagonal, equal ones as they come: ``[K]`` int64."""
+    return np.argsort(-diagonal, kind="stable").astype(np.int64)
+
+
+def unit_factor(gram: Float64) -> tuple[Float64, Float64]:
+    """U and A of ``gram = U U' = A' D A``, U upper triangular, A unit lower triangular.
+
+    Raises:
+        numpy.linalg.LinAlgError: ``gram`` is not positive definite.
+    """
+    upper: Float64 = np.linalg.cholesky(gram[::-1, ::-1])[::-1, ::-1].astype(np.float64)
+    factor: Float64 = (upper / upper.diagonal()).T
+    return upper, factor
+
+
+def _importance(damped: Float64) -> Float32:
+    diagonal = damped.diagonal()
+    relative: Float32 = (diagonal / diagonal.mean()).astype(np.float32)
+    return relative
+
+
+def _problem(weights: Float32, damped: Float64, drift: Float32 | None, turns: Order) -> Problem:
+    upper, factor = unit_factor(damped[np.ix_(turns, turns)])
+    rows = np.ascontiguousarray(weights[turns])
+    narrow = np.ascontiguousarray(factor, dtype=np.float32)
+    if drift is None:
+        return Problem(rows, narrow, rows)
+    moved = drift.astype(np.float64)[np.ix_(turns, turns)].T
+    response = np.linalg.solve(upper, moved) / upper.diagonal()[:, np.newaxis]
+    return Problem(rows, narrow, rows + np.tril(response, -1).astype(np.float32) @ rows)
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """Codes and errors of the rows rounded so far."""
+
+    problem: Problem
+    fmt: Format
+    codes: Codes
+    errors: Float32
+
+    def rows(self, first: int, last: int, grid: Grid, groups: Order, block: int) -> None:
+        """Round rows ``first`` to ``last``; row k belongs to group ``groups[k - first]`` of ``grid``."""
+        for start in range(first, last, block):
+            stop = min(start + block, last)
+            aims = self._aims(start, stop)
+            for k in range(start, stop):
+                group = groups[k - first]
+                offset = None if grid.offset is None else grid.offset[group]
+                aim = aims[k - start] + self.problem.factor[k, start:k] @ self.errors[start:k]
+                self.codes[k] = self.fmt.codes_of(aim, grid.scale[group], offset)
+                value = self.fmt.values_of(self.codes[k], grid.scale[group], offset)
+                self.errors[k] = self.problem.weights[k] - value
+
+    def moved(self, first: int, last: int) -> Float32:
+        """Rows ``first`` to ``last`` where the errors before them would best have them, were they not rounded."""
+        weights = self.problem.weights[first:last]
+        move = self._aims(first, last) - weights
+        within = self.problem.factor[first:last, first:last].astype(np.float64)
+        return weights + np.linalg.solve(within, move.astype(np.float64)).astype(np.float32)
+
+    def _aims(self, start: int, stop: int) -> Float32:
+        """What rows ``start`` to ``stop`` are rounded from, as far as the errors before them go."""
+        aims: Float32 = (
+            self.problem.aim[start:stop] + self.problem.factor[start:stop, :start] @ self.errors[:start]
+        )
+        return aims
+
+
+def _started(problem: Problem, fmt: Format) -> _Rounding:
+    shape = problem.weights.shape
+    return _Rounding(problem, fmt, np.empty(shape, np.uint8), np.empty(shape, np.float32))
+
+
+def _round_to_grid(problem: Problem, fmt: Format, grid: Grid, groups: Order, block: int) -> Codes:
+    rounding = _started(problem, fmt)
+    rounding.rows(0, len(groups), grid, groups, block)
+    return rounding.codes
+
+
+def _round_and_fit(
+    problem: Problem, fmt: Format, search: Search, importance: Float32, block: int
+) -> tuple[Codes, Grid]:
+    rows = len(problem.weights)
+    rounding, grids = _started(problem, fmt), []
+    for first in range(0, rows, fmt.span or rows):
+        last = min(first + (fmt.span or rows), rows)
+        grids.append(fmt.fit(rounding.moved(first, last), search=search, importance=importance[first:last]))
+        rounding.rows(first, last, grids[-1], group_of(np.arange(last - first), fmt), block)
+    return rounding.codes, joined(grids)
+
+
+def group_of(rows: Order, fmt: Format) -> Order:
+    """The group that each of ``rows`` belongs to."""
+    return np.zeros_like(rows) if fmt.group is None else rows // fmt.group
+
+
+def joined(grids: list[Grid]) -> Grid:
+    """One grid of those of consecutive spans of rows."""
+    offsets = [grid.offset for grid in grids if grid.offset is not None]
+    points = [grid.zero_point for grid in grids if grid.zero_point is not None]
+    parts = {name: np.concatenate([grid.parts[name] for grid in grids]) for name in grids[0].parts}
+    return Grid(
+        np.concatenate([grid.scale for grid in grids]),
+        np.concatenate(offsets) if offsets else None,
+        np.concatenate(points) if points else None,
+        parts,
+    )
