@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.numerics.formats.blocks import Block, for_each, in_rows
+
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
@@ -43,7 +45,8 @@ class Grid:
         offset: ``[G, N]`` float32, or None where the ladder needs none.
         zero_point: ``[G, N]`` uint8 codes of zero where ``offset`` is ``scale * zero_point``, else None.
         parts: what is stored in place of ``scale`` and ``offset`` where they are quantized themselves, by the names
-            that the format documents; empty where they are stored as they are.
+            that the format documents; empty where they are stored as they are.  Along axis 0 the parts of
+            consecutive spans (``Format.span``) put together are the parts of the whole.
     """
 
     scale: Float32
@@ -104,14 +107,30 @@ class Format(abc.ABC):
         return values if offset is None else values - offset
 
     def encode(self, weights: Float32, grid: Grid) -> Codes:
-        """Round ``weights [K, N]`` to ``grid``."""
-        scale, offset = per_row(grid, weights.shape[0], self.group)
-        return self.codes_of(weights, scale, offset)
+        """Round ``weights [K, N]`` to ``grid``; block by block, so that only the codes take memory."""
+        codes = np.empty(weights.shape, np.uint8)
+
+        def work(block: Block) -> None:
+            block.of(codes)[...] = self.codes_of(in_rows(block.of(weights)), *of_block(grid, block))
+
+        for_each(weights.shape, self.group, work)
+        return codes
 
     def decode(self, codes: Codes, grid: Grid) -> Float32:
         """The float32 matrix ``[K, N]`` that ``codes`` and ``grid`` stand for."""
-        scale, offset = per_row(grid, codes.shape[0], self.group)
-        return self.values_of(codes, scale, offset)
+        weights = np.empty(codes.shape, np.float32)
+
+        def work(block: Block) -> None:
+            block.of(weights)[...] = self.values_of(block.of(codes), *of_block(grid, block))
+
+        for_each(codes.shape, self.group, work)
+        return weights
+
+
+def of_block(grid: Grid, block: Block) -> tuple[Float32, Float32 | None]:
+    """Scale and offset of a block's groups, ``[groups, 1, columns]``."""
+    scale = grid.scale[block.groups, None, block.columns]
+    return scale, None if grid.offset is None else grid.offset[block.groups, None, block.columns]
 
 
 def per_row(grid: Grid, rows: int, group: int | None) -> tuple[Float32, Float32 | None]:
