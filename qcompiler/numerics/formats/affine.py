@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from qcompiler.errors import OptionError
 from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
-from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows
+from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows, split
 from qcompiler.numerics.formats.half import half_above, half_nearest
 from qcompiler.numerics.formats.scale_search import ScaleSearch
 from qcompiler.numerics.formats.weighting import weights_of
@@ -109,7 +109,7 @@ class Affine(Format):
             if zero is not None and point is not None:
                 zero[block.groups, block.columns] = point
 
-        for_each(weights.shape, self.group_size, work)
+        for_each(split(weights.shape, self.group_size), work)
         return Grid(scale, None if zero is None else scale * zero, zero)
 
     def _fit_block(

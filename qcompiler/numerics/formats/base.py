@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.numerics.formats.blocks import Block, for_each, in_rows
+from qcompiler.numerics.formats.blocks import Block, for_each, in_rows, split
 
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -113,7 +113,7 @@ class Format(abc.ABC):
         def work(block: Block) -> None:
             block.of(codes)[...] = self.codes_of(in_rows(block.of(weights)), *of_block(grid, block))
 
-        for_each(weights.shape, self.group, work)
+        for_each(split(weights.shape, self.group), work)
         return codes
 
     def decode(self, codes: Codes, grid: Grid) -> Float32:
@@ -123,7 +123,7 @@ class Format(abc.ABC):
         def work(block: Block) -> None:
             block.of(weights)[...] = self.values_of(block.of(codes), *of_block(grid, block))
 
-        for_each(codes.shape, self.group, work)
+        for_each(split(codes.shape, self.group), work)
         return weights
 
 

@@ -7,13 +7,15 @@ touch each other, so that the result does not depend on how many threads there a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 BLOCK_WEIGHTS = 1 << 16
 """Weights of a block: 256 KiB of float32, so that a few temporaries stay in a core's second-level cache."""
@@ -47,15 +49,18 @@ class Block:
         return vector[self.rows].reshape(-1, self.size, 1)
 
 
-def split(rows: int, columns: int, group: int | None) -> Iterator[Block]:
-    """Cut ``[rows, columns]`` into blocks; where ``group`` does not divide ``rows`` the last group is short."""
+def split(shape: tuple[int, ...], group: int | None) -> Iterator[Block]:
+    """Cut a matrix of ``shape [K, N]`` into blocks; where ``group`` does not divide K the last group is short."""
+    rows, columns = shape
+    if rows == 0 or columns == 0:
+        return
     size = rows if group is None else min(group, rows)
-    whole = rows // size if size else 0
+    whole = rows // size
     for first, last, height in ((0, whole, size), (whole, whole + 1, rows - whole * size)):
         if height == 0:
             continue
         width = min(columns, max(NARROWEST, BLOCK_WEIGHTS // height))
-        deep = max(1, BLOCK_WEIGHTS // (height * max(width, 1)))
+        deep = max(1, BLOCK_WEIGHTS // (height * width))
         for start in range(first, last, deep):
             stop = min(start + deep, last)
             begin = start * size
@@ -64,19 +69,24 @@ def split(rows: int, columns: int, group: int | None) -> Iterator[Block]:
                 yield Block(slice(start, stop), height, covered, slice(left, min(left + width, columns)))
 
 
-def for_each(
-    shape: tuple[int, ...], group: int | None, work: Callable[[Block], None], *, threads: int | None = None
-) -> None:
-    """Call ``work`` on every block of a matrix of ``shape [K, N]``; blocks must not depend on each other."""
-    blocks = list(split(shape[0], shape[1], group))
-    workers = min(threads or cores(), len(blocks))
+def for_each(blocks: Iterable[T], work: Callable[[T], None], *, threads: int | None = None) -> None:
+    """Call ``work`` on every one of ``blocks``, which must not depend on each other."""
+    waiting = list(blocks)
+    workers = min(threads or cores(), len(waiting))
     if workers <= 1:
-        for block in blocks:
+        for block in waiting:
             work(block)
         return
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(work, blocks):
+        for _ in pool.map(work, waiting):
             pass
+
+
+def split_columns(rows: int, columns: int) -> Iterator[slice]:
+    """Cut the columns of ``[rows, columns]`` into blocks."""
+    width = max(NARROWEST, BLOCK_WEIGHTS // max(rows, 1))
+    for left in range(0, columns, width):
+        yield slice(left, min(left + width, columns))
 
 
 def cores() -> int:

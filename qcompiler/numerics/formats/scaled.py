@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qcompiler.numerics.formats.base import Float32, Format, Grid, Search
-from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows
+from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows, split
 from qcompiler.numerics.formats.half import half_above, half_nearest
 from qcompiler.numerics.formats.scale_search import ScaleSearch
 from qcompiler.numerics.formats.weighting import weights_of
@@ -59,7 +59,7 @@ class Scaled(Format):
                 found = ScaleSearch(self, values, cost, search, self.store).run(found, self.ratios)
             scale[block.groups, block.columns] = found
 
-        for_each(weights.shape, self.group, work)
+        for_each(split(weights.shape, self.group), work)
         return scale
 
 
