@@ -25,6 +25,7 @@ from qcompiler.prepare.select import select_nodes
 from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
 from qcompiler.samples import open_samples
+from qcompiler.tensors import spooling
 
 DEFAULT_OPTIONS = CompileOptions()
 
@@ -65,12 +66,13 @@ def compile(
     source = load_model(model)
     require_data(request.passes, calibration)
     samples = open_samples(source, calibration, options)
-    prepared = prepare(source, opset=options.opset)
+    with spooling(path.parent):
+        prepared = prepare(source, opset=options.opset)
     selected = select_nodes(source, request.include, request.exclude)
     pipeline = Pipeline(
         source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
     )
-    with staged(path.parent) as stage:
+    with spooling(path.parent), staged(path.parent) as stage:
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)
         verification = check(built, pipeline, samples, options)

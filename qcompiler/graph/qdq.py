@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedError
+from qcompiler.tensors import kept
 
 ORIGIN = "qcompiler.origin"
 """Metadata key: name of the node of the user's file that a node was made for."""
@@ -47,7 +48,7 @@ def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) 
     unique, count = name, 1
     while unique in graph.initializers:
         unique, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(array, name=unique)
+    tensor = kept(ir.tensor(array, name=unique))
     value = ir.Value(
         name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )

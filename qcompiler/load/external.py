@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError
+from qcompiler.tensors import mapped
 
 SMALL_BYTES = 256
 
@@ -68,16 +69,21 @@ def check_external(
         )
 
 
-def read_small_tensors(graph: ir.Graph) -> None:
-    """Bring tensors of up to ``SMALL_BYTES`` into memory, in subgraphs too: shapes, axes and scalars.
+def map_tensors(graph: ir.Graph) -> None:
+    """Let external tensors be mapped only while they are read, in subgraphs too.
 
-    Shape inference and constant folding read them, and the ``onnx`` package does not read external data there.
+    Those of up to ``SMALL_BYTES`` (shapes, axes and scalars) are read into memory: shape inference and constant
+    folding look at them, and the ``onnx`` package does not read external data there.
     """
     for inner in (graph, *graph.subgraphs()):
         for value in inner.initializers.values():
             tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= SMALL_BYTES:
-                value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = _in_memory(tensor) if tensor.nbytes <= SMALL_BYTES else mapped(tensor)
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    return ir.Tensor(mapped(tensor).numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def _inside(at: str, folder: Path, location: str) -> Path:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qcompiler.errors import ModelError
 from qcompiler.load.external import check_external
 from qcompiler.load.versions import check_versions
+from qcompiler.tensors import mapped
 
 
 def clone_model(where: str, source: ir.Model) -> ir.Model:
@@ -43,7 +44,8 @@ def _own(where: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
             length=tensor.length,
             size_bytes=tensor.nbytes,
         )
-    elif isinstance(tensor, ir.TensorProtoTensor):
+        return mapped(tensor)
+    if isinstance(tensor, ir.TensorProtoTensor):
         return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
     return copy.copy(tensor)
 

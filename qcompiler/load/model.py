@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError, QCompilerError
-from qcompiler.load.external import read_small_tensors
+from qcompiler.load.external import map_tensors
 from qcompiler.load.memory import clone_model
 from qcompiler.load.names import check_names
 from qcompiler.load.operators import check_operators
@@ -24,7 +24,7 @@ from qcompiler.load.versions import check_versions
 def load_model(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
     """Return a validated model that is the caller's to change; ``source`` is never modified.
 
-    External data stays on disk and is memory-mapped when a tensor is read.
+    External data stays on disk and is memory-mapped while a tensor is read, and not longer.
 
     Args:
         source: path of an ``.onnx`` file, or a model in memory.
@@ -71,5 +71,5 @@ def _convert(where: str, proto: onnx.ModelProto, folder: Path | None) -> ir.Mode
     if folder is not None:
         for graph in (model.graph, *(function.graph for function in model.functions.values())):
             ir.external_data.set_base_dir(graph, folder)
-            read_small_tensors(graph)
+            map_tensors(graph)
     return model

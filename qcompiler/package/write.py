@@ -12,12 +12,16 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qcompiler.errors import OutputError
+from qcompiler.load.read import PROTOBUF_LIMIT_BYTES
 
 EXTERNAL_BYTES = 100 << 20
 """Above this the weights go to a file of their own, which the runtime maps instead of copying."""
 
 INLINE_BYTES = 1024
 """Smaller tensors stay in the model file."""
+
+ALIGNMENT_BYTES = 4096
+"""Offsets of external tensors are multiples of it: a page, and enough for every vector instruction."""
 
 
 @contextlib.contextmanager
@@ -49,17 +53,37 @@ def staged(folder: Path) -> Iterator[Path]:
 def write_model(model: ir.Model, path: Path, *, external: bool | None = None) -> None:
     """Write ``model`` to ``path`` and, where external, its weights to ``path`` + ".data".
 
+    External weights are written one after another, each read when its turn comes, so that memory holds one of them;
+    they begin at pages, which a runtime can map as they are.
+
     Args:
         external: None decides by size.
 
     Raises:
-        OutputError: the disk is full or the path cannot be written.
+        OutputError: the disk is full, the path cannot be written, or weights of over 2 GB were asked to be inline.
     """
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    size = sum(
+        value.const_value.nbytes
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None
+    )
     use_external = size > EXTERNAL_BYTES if external is None else external
+    if not use_external and size > PROTOBUF_LIMIT_BYTES:
+        raise OutputError(
+            f"{path.name} has {size / 1e9:.1f} GB of weights, more than one file can hold (2.1 GB); "
+            "let them go to a file of their own with --external-data."
+        )
     try:
         if use_external:
-            ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=INLINE_BYTES)
+            ir.save(
+                model,
+                path,
+                external_data=f"{path.name}.data",
+                size_threshold_bytes=INLINE_BYTES,
+                alignment=ALIGNMENT_BYTES,
+                align_threshold=INLINE_BYTES,
+            )
         else:
             ir.save(model, path)
     except OSError as error:

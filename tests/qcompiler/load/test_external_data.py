@@ -41,9 +41,12 @@ def test_weight_is_mapped(tmp_path: Path) -> None:
     (tmp_path / "model.data").write_bytes(bytes(64) + np.arange(400, dtype=np.float32).tobytes())
     model = load_model(path)
     tensor = model.graph.initializers["w"].const_value
-    assert isinstance(tensor, ir.ExternalTensor)
+    assert isinstance(tensor, ir.LazyTensor)  # mapped while it is read
+    assert isinstance(tensor.raw(), ir.ExternalTensor)
     assert tensor.numpy().tolist() == np.arange(400).reshape(4, 100).tolist()
-    assert isinstance(load_model(model).graph.initializers["w"].const_value, ir.ExternalTensor)
+    again = load_model(model).graph.initializers["w"].const_value
+    assert isinstance(again, ir.LazyTensor)
+    assert again is not tensor
 
 
 def test_small_tensors_are_read(tmp_path: Path) -> None:

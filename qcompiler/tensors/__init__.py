@@ -1,0 +1,8 @@
+"""Constants that lie on disk and are in memory only while somebody reads them."""
+
+from __future__ import annotations
+
+from qcompiler.tensors.mapped import mapped
+from qcompiler.tensors.spool import SPOOLED_BYTES, kept, spooling
+
+__all__ = ["SPOOLED_BYTES", "kept", "mapped", "spooling"]
