@@ -89,7 +89,7 @@ def export_transformers(
         OutputError: ``output`` cannot be written.
     """
     directory, output = Path(directory), Path(output)
-    _check_options(opset, output)
+    check_options(opset, output)
     check_directory(directory)
     with offline_and_quiet():
         require_extra()
@@ -125,7 +125,8 @@ def _report(
     )
 
 
-def _check_options(opset: int | None, output: Path) -> None:
+def check_options(opset: int | None, output: Path) -> None:
+    """``OptionError`` for an opset that cannot be exported; ``OutputError`` where ``output`` cannot be written."""
     if opset is not None and opset not in OPSETS:
         raise OptionError(
             f"opset {opset} cannot be exported; choose one from {OPSETS.start} to {OPSETS.stop - 1}."

@@ -1,4 +1,4 @@
-"""``qcompile export DIR -o model.onnx``"""
+"""``qcompile export DIR -o OUT/`` and ``qcompile export DIR -o model.onnx``"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qcompiler.cli.data import parse_size
 def export_command(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A local Transformers checkpoint.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or the .onnx file to write.")],
     task: Annotated[
         str | None,
         typer.Option(help="What head to export. Default: the architecture that config.json names."),
@@ -32,34 +32,47 @@ def export_command(
         ),
     ] = None,
     attention: Annotated[
-        Literal["sdpa", "eager"] | None, typer.Option(help="How attention is traced; eager is plainest.")
+        Literal["sdpa", "eager", "plain"] | None,
+        typer.Option(
+            help="How attention is traced; eager is plainest. plain: with a cache, but standard operators."
+        ),
     ] = None,
     fusions: Annotated[
         Literal["cpu"] | None,
         typer.Option(help="cpu: fuse into ONNX Runtime's own operators. Default: standard operators."),
     ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            help="A decoder's graph with its cache, for generating. Default: with it when -o is a folder."
+        ),
+    ] = None,
     json: cli.Json = False,
 ) -> None:
     """Export a local Transformers checkpoint to ONNX and check it against torch.
 
-    Example: qcompile export path/to/checkpoint -o model.onnx
+    A decoder becomes a language-model folder: one graph for prefill and decode, tokenizer and configurations.
+
+    Examples: qcompile export path/to/decoder -o lm/
+
+    qcompile export path/to/encoder -o model.onnx
     """
     from qcompiler.cli.progress import progress_display
-    from qcompiler.models.export import export_transformers
+    from qcompiler.models.export_choice import ExportChoice, export_checkpoint
     from qcompiler.report.export import print_export
     from qcompiler.report.json import to_json
 
+    choice = ExportChoice(
+        cache=cache,
+        task=task,
+        opset=opset,
+        inputs=tuple(inputs) if inputs else None,
+        picture=parse_size(image_size),
+        attention=attention,
+        fusions=fusions,
+    )
     with progress_display("exporting"):
-        report = export_transformers(
-            directory,
-            output,
-            task=task,
-            opset=opset,
-            inputs=inputs,
-            picture=parse_size(image_size),
-            attention=attention,
-            fusions=fusions,
-        )
+        report = export_checkpoint(directory, output, choice)
     if json:
         print(to_json(report))
     else:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from qcompiler.models.export_decoder import DecoderReport
 from qcompiler.report.console import plain_table, print_table, stdout_console
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qcompiler.models.export import ExportReport
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 
 
-def print_export(report: ExportReport) -> None:
+def print_export(report: ExportReport | DecoderReport) -> None:
     """Print what was written and how well it agrees with torch."""
     console = stdout_console()
     console.print(f"wrote {report.model}", style="bold", soft_wrap=True)
@@ -22,8 +25,29 @@ def print_export(report: ExportReport) -> None:
     console.print(f"  {report.architecture}, opset {report.opset}, {files}")
     table = plain_table("", "name", "shape")
     for kind, shapes in (("input", report.inputs), ("output", report.outputs)):
-        for name, shape in shapes.items():
+        for name, shape in _one_layer(shapes).items():
             table.add_row(kind, name, f"[{', '.join(map(str, shape))}]")
     print_table(console, table)
+    if isinstance(report, DecoderReport):
+        _print_decoder(console, report)
+        return
     verified = " x ".join(map(str, report.verified_shape))
     console.print(f"  agrees with torch to {small(report.max_abs_error)} (largest error, at {verified})")
+
+
+def _one_layer(shapes: Shapes) -> Shapes:
+    """Without the caches of all layers but the first, which look the same."""
+    others = {name for name in shapes if name.split(".")[1:2] not in ([], ["0"])}
+    return {name: shape for name, shape in shapes.items() if name not in others}
+
+
+def _print_decoder(console: Console, report: DecoderReport) -> None:
+    why = f" ({report.attention_reason})" if report.attention_reason else ""
+    console.print(f"  cache of {report.layers} layers; attention: {report.attention}{why}", soft_wrap=True)
+    console.print(f"  beside it: {', '.join(name for name in report.files if '.onnx' not in name)}")
+    console.print(
+        f"  agrees with torch to {small(report.max_abs_error)} (largest error of prefill and decode), "
+        f"{report.same_tokens} greedy tokens the same"
+    )
+    for note in report.notes:
+        console.print(f"  note: {note}", soft_wrap=True)
