@@ -73,17 +73,23 @@ class OptimizedGraph:
 
 
 def optimized_graph(path: Path) -> OptimizedGraph:
-    """Open the model as deployed and read the graph that the runtime made of it."""
+    """Open the model as deployed and read the graph that the runtime made of it, without its large constants.
+
+    Kernels' packed copies of weights are no part of the graph, and are not made.  Weights in a file of their own stay
+    there: the optimized graph refers to them as the model does, and none of their pages is read.
+    """
     with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
         target = Path(folder) / "optimized.onnx"
         options = session_options(threads=1, keep_int8=True)
         options.optimized_model_filepath = str(target)
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", "optimized.data"
-        )
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-        )
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        if not path.with_name(f"{path.name}.data").exists():
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", "optimized.data"
+            )
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+            )
         open_file(path, options)
         model = ir.load(target)
         for value in model.graph.initializers.values():
