@@ -9,7 +9,9 @@ import typer
 from qcompiler.cli.bench import bench_command
 from qcompiler.cli.compare import compare_command
 from qcompiler.cli.compile import compile_command
+from qcompiler.cli.eval import eval_command
 from qcompiler.cli.export import export_command
+from qcompiler.cli.generate import generate_command
 from qcompiler.cli.inspect import inspect_command
 from qcompiler.cli.listing import passes_command, targets_command
 
@@ -47,5 +49,7 @@ app.command("inspect")(inspect_command)
 app.command("compare")(compare_command)
 app.command("bench")(bench_command)
 app.command("export")(export_command)
+app.command("generate")(generate_command)
+app.command("eval")(eval_command)
 app.command("passes")(passes_command)
 app.command("targets")(targets_command)

@@ -1,0 +1,1 @@
+"""Running compiled language models: a session with its cache, sampling, and perplexity."""
