@@ -39,8 +39,8 @@ def empty_cache(batch: int) -> Arrays:
 
 
 def norm(x: np.ndarray) -> np.ndarray:
-    scale: np.ndarray = 1 / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + EPSILON)
-    return x * scale
+    scale = 1 / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + EPSILON)
+    return np.asarray(x * scale)
 
 
 def rotated(x: np.ndarray) -> np.ndarray:
