@@ -85,6 +85,8 @@ def resolve(
     reason = resolved.available()
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
+    for item in made:
+        item.check(resolved)
     return Request(
         tuple(made), resolved, (*written.include, *_globs(include)), (*written.exclude, *_globs(exclude))
     )

@@ -82,6 +82,12 @@ class WeightedNode:
         shape = array_of(self.weight).shape
         return self.node.op_type == "Conv" and self.group > 1 and shape[1] == 1
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as stored."""
+        assert self.weight.const_value is not None
+        return tuple(self.weight.const_value.shape.numpy())
+
     def array(self) -> npt.NDArray[np.float32]:
         """The weight as stored, in float32."""
         return array_of(self.weight).astype(np.float32, copy=False)

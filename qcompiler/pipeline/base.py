@@ -60,6 +60,8 @@ class PassContext:
         scope: names of the nodes that this call is about, None for all: a sequential pass is called once per
             segment and stage, and reports no node outside its scope.
         journal: remembers what a pass has solved, across rebuilds and across a killed run.
+        has_data: whether statistics can be asked for by a pass that does well without, too.
+        following: the passes after this one: a transform may choose for the format that comes.
     """
 
     model: ir.Model
@@ -68,6 +70,8 @@ class PassContext:
     target: Target
     scope: frozenset[str] | None = None
     journal: Journal = field(default_factory=Journal)
+    has_data: bool = False
+    following: tuple[Pass, ...] = ()
 
     def nodes(self) -> Iterator[ir.Node]:
         """The nodes that this call is about, in graph order, subgraphs included."""
@@ -88,8 +92,19 @@ class Pass(abc.ABC):
     needs_data: ClassVar[bool] = False
     """Whether it asks for statistics, so that missing data is found before anything runs."""
 
+    completed_by: ClassVar[str] = ""
+    """For a transform that is of no use alone: the quantizing pass that is appended where none follows."""
+
+    by_segment: ClassVar[bool] = True
+    """Whether it keeps to ``PassContext.scope``; False for those that must see the whole graph at once."""
+
     @property
-    def sequential(self) -> bool:
+    def asks_for_data(self) -> bool:
+        """Whether it needs statistics with the options that it has."""
+        return self.needs_data
+
+    @property
+    def sequential(self) -> bool | None:
         """Whether it wants the model segment by segment, each calibrated with what the quantized ones before give."""
         return False
 

@@ -44,9 +44,9 @@ def option(default: T, help: str, *, minimum: float | None = None, maximum: floa
 
 
 def describe(kind: type[Any]) -> list[OptionInfo]:
-    """List the options of a dataclass in the order of its fields."""
+    """List the options of a dataclass in the order of its fields; those that it fixes (``init=False``) are none."""
     hints = typing.get_type_hints(kind)
-    return [_describe_field(field, hints[field.name]) for field in dataclasses.fields(kind)]
+    return [_describe_field(field, hints[field.name]) for field in dataclasses.fields(kind) if field.init]
 
 
 def build(kind: type[T], given: Mapping[str, Scalar], *, owner: str) -> T:

@@ -23,6 +23,10 @@ PASSES = {
     "int8_static": "qcompiler.passes.int8_static:Int8Static",
     "int8_dynamic": "qcompiler.passes.int8_dynamic:Int8Dynamic",
     "bias_correction": "qcompiler.passes.bias_correction:BiasCorrection",
+    "int8": "qcompiler.passes.integers:Int8",
+    "int4": "qcompiler.passes.integers:Int4",
+    "int3": "qcompiler.passes.integers:Int3",
+    "int2": "qcompiler.passes.integers:Int2",
 }
 
 TARGETS = {
