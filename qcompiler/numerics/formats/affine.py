@@ -116,7 +116,7 @@ class Affine(Format):
         self, values: Float32, search: Search, importance: Float32 | None
     ) -> tuple[Float32, Float32 | None]:
         if self.symmetric:
-            start = self._covering(values)
+            start = self.covering(values)
             if search is Search.MINMAX:
                 return start, None
             cost = weights_of(search, values, importance)
@@ -128,7 +128,7 @@ class Affine(Format):
         cost = weights_of(search, values, importance)
         return ZeroSearch(values, cost, search, self.largest).run(low, high, self._ratios())
 
-    def _covering(self, values: Float32) -> Float32:
+    def covering(self, values: Float32) -> Float32:
         """Smallest positive scale that clips nothing: the negative side has one level more."""
         below = values.min(axis=1) / np.float32(-self.middle)
         above = values.max(axis=1) / np.float32(self.middle - 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qcompiler.errors import OptionError, suggest
 from qcompiler.numerics.formats.affine import Affine
 from qcompiler.numerics.formats.base import Format
+from qcompiler.numerics.formats.k_quants import LAYOUTS, KQuant, Q8Zero
 from qcompiler.numerics.formats.table import TABLES, Float8, MxFp4, NvFp4, Table
 from qcompiler.numerics.formats.ternary import Ternary
 
@@ -20,9 +23,15 @@ GROUPED_DEFAULT = {
     "ternary": None,
 }
 """Group sizes where none is asked for; None is per channel."""
-FIXED_GROUP = {"mxfp4": 32, "nvfp4": 16}
+FIXED_GROUP = {
+    "mxfp4": 32,
+    "nvfp4": 16,
+    **{name: layout.sub_block for name, layout in LAYOUTS.items()},
+    "q8_0": 32,
+}
 NAMES = (*GROUPED_DEFAULT, *FIXED_GROUP)
 SMALLEST_GROUP, LARGEST_GROUP = 16, 256
+OF_FIXED_GROUP: Mapping[str, Format] = {"mxfp4": MxFp4(), "nvfp4": NvFp4(), "q8_0": Q8Zero()}
 PER_CHANNEL = 0
 """``group`` that asks for one scale per column."""
 
@@ -50,11 +59,10 @@ def format_of(
     if name in INTEGERS:
         wanted = name == "int8" if symmetric is None else symmetric
         return Affine(int(name.removeprefix("int")), _group(name, group), wanted)
-    if symmetric is False:
-        raise OptionError(f"{name} has no zero point: its levels lie around zero; leave out symmetric=false")
+    _refuse_symmetry(name, symmetric)
     if name in FIXED_GROUP:
         _refuse_group(name, group, FIXED_GROUP[name])
-        return MxFp4() if name == "mxfp4" else NvFp4()
+        return KQuant(name) if name in LAYOUTS else OF_FIXED_GROUP[name]
     if name in TABLES:
         return Table(name, _group(name, group), double_quantized)
     return Float8(_group(name, group)) if name == "fp8" else Ternary(_group(name, group))
@@ -70,6 +78,14 @@ def _group(name: str, group: int | None) -> int | None:
             f"{name}: groups are of {SMALLEST_GROUP} to {LARGEST_GROUP} weights, or 0 for per channel; got {group}"
         )
     return group
+
+
+def _refuse_symmetry(name: str, symmetric: bool | None) -> None:
+    minimum = name in LAYOUTS and LAYOUTS[name].minimum
+    if symmetric is True and minimum:
+        raise OptionError(f"{name} is defined with a minimum for every sub-block; leave out symmetric=true")
+    if symmetric is False and not minimum:
+        raise OptionError(f"{name} has no zero point: its levels lie around zero; leave out symmetric=false")
 
 
 def _refuse_group(name: str, group: int | None, fixed: int) -> None:
