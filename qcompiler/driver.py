@@ -17,6 +17,7 @@ from qcompiler.errors import OutputError
 from qcompiler.findings import find_warnings, refuse_if_strict
 from qcompiler.load import load_model
 from qcompiler.package.records import make_manifest, write_manifest
+from qcompiler.package.side_files import read_side_files
 from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.run import Pipeline, require_data
@@ -63,6 +64,7 @@ def compile(
     """
     request = resolve(passes, recipe, target, include, exclude)
     path = output_path(model, output)
+    side_files = read_side_files(model, path)
     source = load_model(model)
     require_data(request.passes, calibration)
     samples = open_samples(source, calibration, options)
@@ -82,6 +84,7 @@ def compile(
             model, built, pipeline, request, samples, verification, (*warnings, *prepared.left)
         )
         write_manifest(manifest, built.path)
+        side_files.write(stage)
         publish(stage, path.parent)
     return CompileResult(
         path=path,

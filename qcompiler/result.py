@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, Session, Target
 from qcompiler.package.manifest import Manifest
+from qcompiler.package.side_files import read_side_files
 from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import PassReport
 
@@ -59,9 +60,11 @@ class CompileResult:
     def save(self, folder: str | Path) -> CompileResult:
         """Copy the compiled files into ``folder`` and return the result that points there."""
         destination = Path(folder)
+        side_files = read_side_files(self.path, destination / self.path.name)
         with staged(destination) as stage:
             for path in result_files(self.path):
                 shutil.copy2(path, stage / path.name)
+            side_files.write(stage)
             publish(stage, destination)
         return dataclasses.replace(self, path=destination / self.path.name)
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcompiler.errors import ModelError
+from qcompiler.models.checkpoint_files import TOKENIZERS
 
 if TYPE_CHECKING:
     from qcompiler.data.tokenizer import TextEncoder
 
 GENAI_CONFIG, CONFIG, GENERATION_CONFIG = "genai_config.json", "config.json", "generation_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
-"""Any of these makes a folder one that a tokenizer can be loaded from."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def open_folder(path: str | Path, *, tokenizer: str | Path | None = None) -> Lan
     genai = _section(_read(folder / GENAI_CONFIG), "model")
     model = _model_file(folder, genai) if path.is_dir() else path
     config, generation = _read(folder / CONFIG), _read(folder / GENERATION_CONFIG)
-    own = folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
+    own = folder if any((folder / name).is_file() for name in TOKENIZERS) else None
     return LanguageFolder(
         model=model,
         tokenizer=own if tokenizer is None else Path(tokenizer),
