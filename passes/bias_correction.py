@@ -38,6 +38,7 @@ class BiasCorrection(Pass):
     """Corrects biases for the mean error of rounded weights; runs after a quantizing pass."""
 
     name: ClassVar[str] = "bias_correction"
+    by_segment: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

@@ -51,6 +51,7 @@ class CrossLayerEqualization(Pass):
     """Evens out weight ranges between consecutive layers; the float output does not change."""
 
     name: ClassVar[str] = "cross_layer_equalization"
+    by_segment: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
 
     iterations: int = option(50, "rounds over all pairs at most; it stops when no scale moves", minimum=1)

@@ -41,6 +41,7 @@ class Int8Dynamic(Pass):
     """Weights in 8-bit integers, activations quantized while the model runs; needs no data."""
 
     name: ClassVar[str] = "int8_dynamic"
+    by_segment: ClassVar[bool] = False
 
     granularity: Granularity = option(Granularity.TENSOR, "activation scales: one per tensor or per token")
     per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")

@@ -47,6 +47,7 @@ class Int8Static(Pass):
     """Weights and activations in 8-bit integers, ranges from calibration data."""
 
     name: ClassVar[str] = "int8_static"
+    by_segment: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 
     calibrator: Calibrator = option(Calibrator.MSE, "how activation ranges are chosen")

@@ -40,6 +40,7 @@ class OutlierChannels(Pass):
     """Computes the few outlier channels between two linear layers in float; the float output does not change."""
 
     name: ClassVar[str] = "outlier_channels"
+    by_segment: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

@@ -65,6 +65,7 @@ class SmoothQuant(Pass):
     """Balances outlier channels between activations and weights; the float output does not change."""
 
     name: ClassVar[str] = "smoothquant"
+    by_segment: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

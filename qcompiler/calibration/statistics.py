@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,3 +44,26 @@ class Statistics:
         """X'X / rows and, where it was asked for, the drift."""
         answer = self.answers[request]
         return (np.asarray(answer[0]), np.asarray(answer[1])) if request.drift else (np.asarray(answer), None)
+
+
+class AnswersOnDemand(Mapping[Request, Answer]):
+    """Answers that cost nothing until the first of them is looked at: a pass that remembers its results needs none."""
+
+    def __init__(self, find: Callable[[], Statistics]) -> None:
+        self._find: Callable[[], Statistics] | None = find
+        self._found: Mapping[Request, Answer] = {}
+
+    def __getitem__(self, request: Request) -> Answer:
+        return self._answers()[request]
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._answers())
+
+    def __len__(self) -> int:
+        return len(self._answers())
+
+    def _answers(self) -> Mapping[Request, Answer]:
+        if self._find is not None:
+            find, self._find = self._find, None
+            self._found = find().answers
+        return self._found

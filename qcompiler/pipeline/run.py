@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import onnx_ir as ir
 
 from qcompiler.backends.base import Target
-from qcompiler.calibration.collect import Progress, collect
-from qcompiler.calibration.requests import Request
-from qcompiler.calibration.statistics import Answer, Statistics
+from qcompiler.calibration.collect import NO_TWINS, Progress, collect
+from qcompiler.calibration.requests import Gram, Request
+from qcompiler.calibration.statistics import Answer, AnswersOnDemand, Statistics
 from qcompiler.data.feeds import FeedSource
 from qcompiler.errors import CalibrationError
 from qcompiler.graph.names import names_kept
 from qcompiler.pipeline.base import Pass, PassContext, PassReport
+from qcompiler.pipeline.journal import Journal, JournalOf
 from qcompiler.prepare.clean import remove_unused
 
 
@@ -26,6 +30,8 @@ class Pipeline:
         reference: the prepared float model; never changed.
         selected: nodes that the user's globs leave.
         feeds: calibration data, None where no pass needs any.
+        journal: what passes have solved.
+        work: folder for activations between segments, used again by a run that resumes; None: a temporary one.
     """
 
     reference: ir.Model
@@ -35,37 +41,109 @@ class Pipeline:
     feeds: FeedSource | None
     batches: int | None = None
     progress: Progress | None = None
+    journal: Journal = field(default_factory=Journal)
+    work: Path | None = None
     _answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
 
     def run(self, reverted: frozenset[str] = frozenset()) -> tuple[ir.Model, tuple[PassReport, ...]]:
         """Return the dialect model and what each pass did; ``reverted`` nodes stay float."""
         model = self.reference.clone()
-        reports = []
-        for index, item in enumerate(self.passes):
-            selected = self.selected - reverted if item.quantizes else self.selected
-            context = PassContext(model, self.reference, selected, self.target)
-            statistics = self._statistics(index, item.statistics(context), model)
-            with names_kept(model):
-                reports.append(item.apply(context, statistics))
-            remove_unused(model)
+        reports: list[PassReport] = []
+        for group in _groups(self.passes):
+            if any(self.passes[index].sequential for index in group):
+                reports += self._by_segment(group, model, reverted)
+                continue
+            for index in group:
+                context = self._context(index, model, reverted)
+                statistics = self._statistics(index, self.passes[index].statistics(context), model)
+                with names_kept(model):
+                    reports.append(self.passes[index].apply(context, statistics))
+                remove_unused(model)
         return model, tuple(reports)
 
+    def _context(self, index: int, model: ir.Model, reverted: frozenset[str]) -> PassContext:
+        item = self.passes[index]
+        selected = self.selected - reverted if item.quantizes else self.selected
+        journal = JournalOf(self.journal, f"{index}")
+        return PassContext(
+            model,
+            self.reference,
+            selected,
+            self.target,
+            journal=journal,
+            has_data=self.feeds is not None,
+            following=tuple(self.passes[index + 1 :]),
+        )
+
+    def _by_segment(
+        self, group: Sequence[int], model: ir.Model, reverted: frozenset[str]
+    ) -> list[PassReport]:
+        # Imported here: only such passes need the machinery.
+        from qcompiler.sequential.activations import Calibration
+        from qcompiler.sequential.run import Step, run_segments
+
+        steps = [Step(self.passes[index], self._context(index, model, reverted)) for index in group]
+        data = Calibration(self.feeds, self.batches, self.progress)
+        with tempfile.TemporaryDirectory(prefix="qcompiler-") as scratch:
+            # What is kept in `work` was computed with every node: of no use where some are left in float.
+            folder = Path(scratch) if self.work is None or reverted else self.work / f"run_{group[0]}"
+            folder.mkdir(parents=True, exist_ok=True)
+            return run_segments(steps, data, folder, quantized_by=self._quantized_by(group[0]))
+
+    def _quantized_by(self, index: int) -> list[str]:
+        return [earlier.name for earlier in self.passes[:index] if earlier.quantizes]
+
     def _statistics(self, index: int, requests: Sequence[Request], model: ir.Model) -> Statistics:
+        """Answers on demand, of the model as it stands now."""
         missing = [request for request in requests if (index, request) not in self._answers]
-        if missing:
-            if self.feeds is None:
-                raise AssertionError("data was checked before the first pass ran")
-            found = collect(model, missing, self.feeds, batches=self.batches, progress=self.progress)
-            answers = {**self._known(index), **found.answers}
-        else:
-            answers = self._known(index)
-        if not any(earlier.quantizes for earlier in self.passes[:index]):
-            # The model up to here does not depend on what is reverted, so the answers stay true.
-            self._answers |= {(index, request): answer for request, answer in answers.items()}
+        if not missing:
+            return Statistics(self._known(index))
+        return Statistics(AnswersOnDemand(partial(self._measure, index, missing, model.clone())))
+
+    def _measure(self, index: int, requests: Sequence[Request], model: ir.Model) -> Statistics:
+        if self.feeds is None:
+            raise AssertionError("data was checked before the first pass ran")
+        quantized = self._quantized_by(index)
+        # All at once, a pass sees what the float model gives: there is no drift unless one quantized before.
+        drifting = {item.value: item.value for item in requests if isinstance(item, Gram) and item.drift}
+        found = collect(
+            model,
+            requests,
+            self.feeds,
+            batches=self.batches,
+            progress=self.progress,
+            twins=NO_TWINS if quantized else drifting,
+        )
+        answers = {**self._known(index), **found.answers}
+        if not quantized:
+            # The model up to here does not depend on what is reverted, so the answers stay true.  Gram matrices are
+            # too large to keep: what was solved with them is in the journal.
+            kept = {request: answer for request, answer in answers.items() if not isinstance(request, Gram)}
+            self._answers |= {(index, request): answer for request, answer in kept.items()}
         return Statistics(answers)
 
     def _known(self, index: int) -> dict[Request, Answer]:
         return {request: answer for (at, request), answer in self._answers.items() if at == index}
+
+
+def is_sequential(passes: Sequence[Pass]) -> bool:
+    """Whether any pass goes segment by segment, which takes long enough to be worth resuming."""
+    return any(item.sequential for item in passes)
+
+
+def _groups(passes: Sequence[Pass]) -> Iterator[list[int]]:
+    """Indices of passes: longest runs of those that can go by segment, each other one alone."""
+    run: list[int] = []
+    for index, item in enumerate(passes):
+        if item.by_segment:
+            run.append(index)
+            continue
+        if run:
+            yield run
+        yield [index]
+        run = []
+    if run:
+        yield run
 
 
 def require_data(passes: Sequence[Pass], calibration: object | None) -> None:
@@ -74,7 +152,7 @@ def require_data(passes: Sequence[Pass], calibration: object | None) -> None:
     Raises:
         CalibrationError: names the passes.
     """
-    needy = [item.name for item in passes if item.needs_data]
+    needy = [item.name for item in passes if item.asks_for_data]
     if needy and calibration is None:
         raise CalibrationError(
             f"{', '.join(needy)} need{'s' if len(needy) == 1 else ''} calibration data: give --calib with a "

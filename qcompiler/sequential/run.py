@@ -1,0 +1,114 @@
+"""Passes over a model segment by segment, each segment calibrated with what the finished ones before it give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler.calibration.requests import Gram
+from qcompiler.calibration.statistics import AnswersOnDemand, Statistics
+from qcompiler.errors import OptionError
+from qcompiler.graph.names import names_kept
+from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
+from qcompiler.prepare.clean import remove_unused
+from qcompiler.sequential.activations import Activations, Calibration
+from qcompiler.sequential.cuts import Segment, segments
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass of a run, and its view of the whole model."""
+
+    item: Pass
+    context: PassContext
+
+
+def run_segments(
+    steps: Sequence[Step], data: Calibration, folder: Path, *, quantized_by: Sequence[str] = ()
+) -> list[PassReport]:
+    """Change the model of ``steps`` in place: segment by segment, in it pass by pass, in it stage by stage.
+
+    Args:
+        steps: all of one model.
+        data: what statistics are taken from.
+        folder: keeps the activations between segments; it exists.
+        quantized_by: names of passes that quantized the model before.
+
+    Returns:
+        One report a pass, in graph order.
+
+    Raises:
+        OptionError: a pass compares with the float model, but the model is quantized already.
+        CalibrationError: as :func:`qcompiler.calibration.collect.collect`.
+    """
+    model = steps[0].context.model
+    order = {str(node.name): index for index, node in enumerate(model.graph.all_nodes())}
+    parts = segments(model)
+    twin = _twin(steps, quantized_by)
+    activations = Activations(model, twin, parts, data, folder)
+    decisions: list[list[NodeDecision]] = [[] for _ in steps]
+    for index, part in enumerate(parts):
+        for step, found in zip(steps, decisions, strict=True):
+            found += _serve(step, index, part, activations, twin)
+    activations.close()
+    return [
+        PassReport(step.item.name, tuple(sorted(found, key=lambda each: order.get(each.node, len(order)))))
+        for step, found in zip(steps, decisions, strict=True)
+    ]
+
+
+def _twin(steps: Sequence[Step], quantized_by: Sequence[str]) -> ir.Model | None:
+    """The float model that passes compare with, where any does: transforms are applied to it too."""
+    asking = [
+        step.item.name
+        for step in steps
+        if any(isinstance(item, Gram) and item.drift for item in step.item.statistics(step.context))
+    ]
+    if not asking:
+        return None
+    if quantized_by:
+        raise OptionError(
+            f"{asking[0]} compares with the float model, but {quantized_by[-1]} quantized it before; "
+            f"let {asking[0]} come first, or use solver gptq."
+        )
+    return steps[0].context.model.clone()
+
+
+def _serve(
+    step: Step, index: int, part: Segment, activations: Activations, twin: ir.Model | None
+) -> list[NodeDecision]:
+    """One pass over one segment."""
+    found: list[NodeDecision] = []
+    for stage in step.item.stages(replace(step.context, scope=part.nodes)):
+        context = replace(step.context, scope=frozenset(stage))
+        requests = step.item.statistics(context)
+        drifting = [item.value for item in requests if isinstance(item, Gram) and item.drift]
+        statistics = Statistics()
+        if requests:
+            sliced = activations.sliced(index, [item.value for item in requests], drifting)
+            ask = partial(activations.statistics, index, sliced, list(dict.fromkeys(requests)))
+            statistics = Statistics(AnswersOnDemand(ask))
+        state = activations.state(index)
+        report = _apply(step.item, context, statistics)
+        if twin is not None and not step.item.quantizes:
+            _apply(step.item, replace(context, model=twin), statistics)
+        activations.keep_if(index, state)
+        found += report.nodes
+    return found
+
+
+def _apply(item: Pass, context: PassContext, statistics: Statistics) -> PassReport:
+    with names_kept(context.model):
+        report = item.apply(context, statistics)
+    remove_unused(context.model)
+    strangers = [each.node for each in report.nodes if context.scope and each.node not in context.scope]
+    if strangers:
+        raise AssertionError(
+            f"pass {item.name} went beyond its scope at {strangers[0]!r}; let it iterate PassContext.nodes(), or "
+            "set by_segment = False"
+        )
+    return report
