@@ -76,6 +76,9 @@ class Lowering:
     kernel: str
     """The op of the target that is meant to run it, or "" when it runs by its reference semantics."""
     reason: str = ""
+    rounding_db: float | None = None
+    """SQNR down to which the kernel may differ from the dialect by rounding activations that the dialect leaves in
+    float; None where it computes what the dialect says."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from qcompiler.backends.base import (
@@ -22,6 +23,7 @@ from qcompiler.backends.base import (
 )
 from qcompiler.backends.onnxruntime.isa import Isa, host_isa
 from qcompiler.backends.onnxruntime.table import support_of
+from qcompiler.numerics.formats.base import Format
 from qcompiler.pipeline.options import option
 
 
@@ -34,6 +36,16 @@ class OrtCpu(Target):
 
     isa: Isa = option(Isa.HOST, "instruction set of the machine that will run the model")
     fuse: bool = option(True, "merge and fuse float nodes around quantized ones where measured faster")
+    exact: bool = option(False, "low-bit weights: keep activations in float, at about a third of the speed")
+    size_first: bool = option(
+        False, "low-bit weights: no int8 copy for many rows, which are then up to 3x slower"
+    )
+    prefill_rows: int | None = option(
+        None,
+        "rows (tokens) from which the int8 copy is used; measured on this machine if not given",
+        minimum=1,
+    )
+    per_token: bool = option(True, "activations of the int8 copy: one scale a row instead of one a tensor")
 
     @property
     def resolved_isa(self) -> Isa:
@@ -67,10 +79,31 @@ class OrtCpu(Target):
     def support(self, node: ir.Node) -> Support:
         return support_of(node)
 
+    def refuses(self, stored: Format) -> str:
+        levels, group = stored.levels, stored.group
+        integers = np.array_equal(levels, np.arange(len(levels)) + levels[0])
+        if group is None or group % 16 == 0 or not integers:
+            return ""
+        return (
+            f"ort-cpu has kernels for groups of a multiple of 16, and {stored.name} has groups of {group}; "
+            "use group=16, 32, 64 or 128"
+        )
+
     def legalize(self, model: ir.Model) -> LegalizeReport:
         from qcompiler.backends.onnxruntime.legalize import legalize
+        from qcompiler.backends.onnxruntime.lower_low_bit import LowBitOptions
 
-        return legalize(model, fuse=self.fuse)
+        options = LowBitOptions(
+            self.exact, self.size_first, self.per_token, self.weight.largest_code, self._prefill_rows
+        )
+        return legalize(model, fuse=self.fuse, low_bit=options)
+
+    def _prefill_rows(self) -> int:
+        from qcompiler.backends.onnxruntime.prefill_rows import USUAL_ROWS, measured_prefill_rows
+
+        if self.prefill_rows is not None:
+            return self.prefill_rows
+        return USUAL_ROWS if self.caveat() else measured_prefill_rows()
 
     def mend(self, model: ir.Model, path: Path) -> list[str]:
         from qcompiler.backends.onnxruntime.legalize import mend

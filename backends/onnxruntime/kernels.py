@@ -113,8 +113,21 @@ def _kernel(graph: OptimizedGraph, node: NodeKey) -> NodeKernel:
     found = graph.find(node.name, node.outputs)
     if found is None:
         return NodeKernel(node.name, "", integer=False, note=f"{node.op_type} was fused into a neighbour")
+    branches = _branches(found)
+    if branches:
+        return NodeKernel(node.name, f"If({', '.join(branches)})", integer=True)
     integer = found.op_type in INTEGER_KERNELS or _moves_codes(found)
     return NodeKernel(node.name, found.op_type, integer)
+
+
+def _branches(node: ir.Node) -> list[str]:
+    """The integer kernels of an If, one for each branch; empty where a branch has none."""
+    graphs = [attribute.as_graph() for attribute in node.attributes.values()] if node.op_type == "If" else []
+    kernels = [
+        next((inner.op_type for inner in graph.all_nodes() if inner.op_type in INTEGER_KERNELS), "")
+        for graph in graphs
+    ]
+    return kernels if all(kernels) else []
 
 
 def _moves_codes(node: ir.Node) -> bool:

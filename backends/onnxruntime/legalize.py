@@ -12,8 +12,11 @@ from qcompiler.backends.onnxruntime.fusions import fuse_all
 from qcompiler.backends.onnxruntime.guard import guard_float_nodes
 from qcompiler.backends.onnxruntime.half_scales import store_factors_in_half
 from qcompiler.backends.onnxruntime.kernels import optimized_graph
+from qcompiler.backends.onnxruntime.low_bit_operands import LowBitOperands
 from qcompiler.backends.onnxruntime.lower_dynamic import lower_dynamic_matmul
 from qcompiler.backends.onnxruntime.lower_gather import lower_embedding
+from qcompiler.backends.onnxruntime.lower_low_bit import LowBitOptions, lower_low_bit
+from qcompiler.backends.onnxruntime.lower_low_bit_gather import lower_low_bit_gather
 from qcompiler.backends.onnxruntime.lower_lstm import lower_lstm
 from qcompiler.backends.onnxruntime.normalize import (
     sink_transposes,
@@ -26,12 +29,13 @@ _INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
 """Ops whose QDQ form the runtime fuses; a weight in front of anything else is expanded at load."""
 
 
-def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
+def legalize(model: ir.Model, *, fuse: bool, low_bit: LowBitOptions) -> LegalizeReport:
     """Rewrite ``model`` in place; the order matters: weights first, then what surrounds them."""
+    few_bits = _lower_low_bit(model, low_bit)
     split_dynamic_gemms(model)
     sink_transposes(model)
     spell_out_gemm_zero_points(model)
-    lowered = [Lowering(name, "DynamicQuantizeMatMul") for name in lower_dynamic_matmul(model)]
+    lowered = [*few_bits, *(Lowering(name, "DynamicQuantizeMatMul") for name in lower_dynamic_matmul(model))]
     lowered += [Lowering(name, "Gather of int8 rows") for name in lower_embedding(model)]
     lowered += [Lowering(name, "DynamicQuantizeLSTM") for name in lower_lstm(model)]
     fusions = fuse_all(model) if fuse else {}
@@ -42,6 +46,14 @@ def legalize(model: ir.Model, *, fuse: bool) -> LegalizeReport:
     guard_float_nodes(model)
     remove_unused(model)
     return LegalizeReport(tuple(lowered), fusions)
+
+
+def _lower_low_bit(model: ir.Model, options: LowBitOptions) -> list[Lowering]:
+    operands = LowBitOperands(dict(model.graph.opset_imports), options.largest_code)
+    lowered = lower_low_bit_gather(model, operands) + lower_low_bit(model, operands, options)
+    if lowered:
+        remove_unused(model)  # what made the weights would be taken for weights without a kernel
+    return lowered
 
 
 def mend(model: ir.Model, path: Path) -> list[str]:

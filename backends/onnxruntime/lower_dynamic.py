@@ -60,11 +60,11 @@ def _lower(product: ir.Node) -> bool:
     activation, weight, graph = _activation(product.inputs[0]), _weight(product.inputs[1]), product.graph
     if activation is None or weight is None or graph is None:
         return False
-    add = None if activation.magnitude is not None else _bias_add(product, weight.columns)
+    add = None if activation.magnitude is not None else bias_add(product, weight.columns)
     if _is_quantized_again((add or product).outputs[0], activation.quantize):
         return False
     last = add or product
-    bias = _other_input(add, product.outputs[0]) if add is not None else None
+    bias = other_input(add, product.outputs[0]) if add is not None else None
     kernel = _kernel(activation, weight, bias, product)
     result, output = kernel.outputs[0], last.outputs[0]
     nodes = [kernel]
@@ -194,17 +194,19 @@ def _constant_shape(codes: ir.Value) -> tuple[int, ...] | None:
     return array_of(turn.inputs[0]).shape[::-1]
 
 
-def _bias_add(product: ir.Node, columns: int) -> ir.Node | None:
+def bias_add(product: ir.Node, columns: int) -> ir.Node | None:
+    """The Add of a constant ``[columns]`` that alone reads a product, or None."""
     output = product.outputs[0]
     uses = list(output.uses())
     if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != "Add":
         return None
-    bias = _other_input(uses[0].node, output)
+    bias = other_input(uses[0].node, output)
     fits = bias is not None and is_constant(bias) and array_of(bias).shape == (columns,)
     return uses[0].node if fits and uses[0].node.graph is product.graph else None
 
 
-def _other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
+def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """What a node of two inputs reads beside ``value``."""
     return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
 
 
