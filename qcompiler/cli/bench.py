@@ -43,7 +43,7 @@ def bench_command(
     from qcompiler.report.json import to_json
 
     require_files(models)
-    source = feeds_for(models[0], data, reading.options())
+    source = feeds_for(models[0], data, reading.options(models[0]))
     feeds = list(islice(iter(source), FEEDS))
     with progress_display("measuring"):
         found = bench_models(

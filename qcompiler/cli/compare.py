@@ -35,7 +35,7 @@ def compare_command(
     from qcompiler.verify.compare import compare_models
 
     require_files([reference, other])
-    feeds = feeds_for(reference, data, reading.options())
+    feeds = feeds_for(reference, data, reading.options(reference))
     with progress_display("comparing"):
         found = compare_models(reference, other, feeds, threads=threads)
     facts = comparison_facts(found, str(reference), str(other), feeds.description, worst)

@@ -42,7 +42,7 @@ def compile_command(
         strict=checks.strict,
         min_cosine=checks.min_cosine,
         threads=checks.threads,
-        data=reading.options(),
+        data=reading.options(model),
         opset=opset,
         external=external_data,
     )

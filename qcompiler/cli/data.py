@@ -65,8 +65,11 @@ class Reading:
     text_column: Annotated[str, _option(help="Name of the text in .jsonl lines.")] = "text"
     seed: Annotated[int, _option(help="Seed of random data.")] = 0
 
-    def options(self) -> DataOptions:
+    def options(self, model: Path | None = None) -> DataOptions:
         """Check and convert.
+
+        Args:
+            model: its own tokenizer, beside it, reads texts where none is given.
 
         Raises:
             OptionError: an impossible value.
@@ -88,7 +91,16 @@ class Reading:
             length=self.sequence_length,
             text_column=self.text_column,
             seed=self.seed,
+            own_tokenizer=_tokenizer_beside(model),
         )
+
+
+def _tokenizer_beside(model: Path | None) -> Path | None:
+    """The folder of ``model`` where it holds a tokenizer."""
+    from qcompiler.models.checkpoint_files import TOKENIZERS
+
+    folder = model.parent if model is not None else None
+    return folder if folder is not None and any((folder / name).is_file() for name in TOKENIZERS) else None
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

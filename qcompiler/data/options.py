@@ -55,6 +55,7 @@ class DataOptions:
         length: tokens per window; default the model's fixed length, or 128 [--sequence-length].
         text_column: name of the text in .jsonl lines and dataset rows [--text-column].
         seed: of ``random`` data [--seed].
+        own_tokenizer: the folder of the model's own tokenizer, for text where ``tokenizer`` is None.
     """
 
     batch: int = 1
@@ -71,6 +72,12 @@ class DataOptions:
     length: int | None = None
     text_column: str = "text"
     seed: int = 0
+    own_tokenizer: Path | None = None
+
+    @property
+    def any_tokenizer(self) -> Path | str | None:
+        """The tokenizer given, else the model's own."""
+        return self.tokenizer if self.tokenizer is not None else self.own_tokenizer
 
     def __post_init__(self) -> None:
         self._require(self.batch >= 1, "--calib-batch", self.batch, "at least 1")

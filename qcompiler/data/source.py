@@ -135,6 +135,10 @@ def _describe(feeds: Feeds, available: int) -> str:
     parts = [f"{feeds.description}: {used} {unit}" + (f" of {available}" if used < available else "")]
     if feeds.table.stacked:
         parts.append(f"batch {feeds.batch}")
+    if feeds.checker.made:
+        past = [name for name in feeds.checker.made if "past" in name]
+        others = [name for name in feeds.checker.made if name not in past]
+        parts.append(f"made: {', '.join([*others, f'an empty cache ({len(past)} inputs)'])}")
     if feeds.checker.unused:
         parts.append(f"not used: {', '.join(feeds.checker.unused)}")
     return "; ".join(parts)

@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 
+from qcompiler.data.empty_cache import empty_past
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.hashing import hash_file
 from qcompiler.data.kinds import TEXT
@@ -66,7 +67,7 @@ def open_text(path: Path, inputs: Sequence[InputSpec], options: DataOptions) -> 
     Raises:
         CalibrationError: no tokenizer, not UTF-8, less than one window, or inputs that text cannot fill.
     """
-    encoder = load_encoder(options.tokenizer, purpose=f"to read the text {path}")
+    encoder = load_encoder(options.any_tokenizer, purpose=f"to read the text {path}")
     length = sequence_length(inputs, options) or DEFAULT_LENGTH
     windows = Windows(path, encoder, length, inputs, options.limit)
     table = SampleTable(windows, lambda row: f"window {row} of {path}")
@@ -106,21 +107,13 @@ def text_inputs(ids: list[int], length: int, pad: int, inputs: Sequence[InputSpe
     }
     sample: dict[str, Array] = {}
     for spec in inputs:
-        past = _empty_past(spec)
+        past = empty_past(spec)
         if spec.name not in known and past is None:
             raise CalibrationError(
                 f"text cannot fill the model input {spec}, only {', '.join(known)}. Prepare a folder of .npz."
             )
         sample[spec.name] = known[spec.name] if past is None else past
     return sample
-
-
-def _empty_past(spec: InputSpec) -> Array | None:
-    """Return a cache without tokens for ``[batch, heads, past_length, width]`` inputs, else None."""
-    dims = (spec.shape or ())[1:]
-    if "past" not in spec.name or not any(isinstance(dim, str) for dim in dims):
-        return None
-    return np.zeros([dim if isinstance(dim, int) else 0 for dim in dims], spec.dtype)
 
 
 def _spool_tokens(path: Path, encoder: TextEncoder, spool: Spool, wanted: int | None) -> int:

@@ -26,7 +26,7 @@ class TextFeeds(Sequence[Record]):
     def __init__(self, records: Sequence[Record], inputs: Sequence[InputSpec], options: DataOptions) -> None:
         self._records, self._inputs, self._column = records, inputs, options.text_column
         self._encoder = load_encoder(
-            options.tokenizer, purpose=f"to read the texts in {options.text_column!r}"
+            options.any_tokenizer, purpose=f"to read the texts in {options.text_column!r}"
         )
         length = sequence_length(inputs, options)
         fixed = any(

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qcompiler.data.casts import CastRefusedError, cast_values, family, is_extension
+from qcompiler.data.empty_cache import missing_inputs
 from qcompiler.data.feeds import Array, InputSpec
 from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError, OptionError, suggest
@@ -34,12 +35,18 @@ class FeedChecker:
                 )
         self._source = {spec.name: columns.get(spec.name, spec.name) for spec in specs}
         self._unused: set[str] = set()
+        self._made: set[str] = set()
         self._logged: set[tuple[str, str]] = set()
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Names seen in the data that are no input of the model."""
         return tuple(sorted(self._unused))
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Inputs that the data lacked and that were made: a decoder's mask and its empty cache."""
+        return tuple(sorted(self._made))
 
     def source_name(self, name: str) -> str:
         """Return the name in the data of a model input."""
@@ -55,14 +62,21 @@ class FeedChecker:
         Raises:
             CalibrationError: a missing input, an unsafe cast, a wrong shape, NaN or infinity.
         """
-        self._match(record, labels[0])
-        return {spec.name: self._fit(record[self._source[spec.name]], spec, labels) for spec in self.specs}
+        made = missing_inputs(record, self.specs, self._source)
+        self._made |= set(made)
+        self._match(record, labels[0], {self._source[name] for name in made})
+        return {
+            spec.name: made[spec.name]
+            if spec.name in made
+            else self._fit(record[self._source[spec.name]], spec, labels)
+            for spec in self.specs
+        }
 
-    def _match(self, record: Mapping[str, object], label: str) -> None:
+    def _match(self, record: Mapping[str, object], label: str, made: set[str]) -> None:
         found = set(record)
         wanted = set(self._source.values())
         for name in self._source.values():
-            if name in found:
+            if name in found or name in made:
                 continue
             near = difflib.get_close_matches(name, sorted(found - wanted), n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}? Then give --calib-column {name}={near[0]}." if near else ""
