@@ -91,7 +91,7 @@ class Affine(Format):
         """Scale, and zero point where asymmetric, of every group.
 
         MINMAX covers every weight and zero; scales are rounded up, so that nothing is clipped.  MSE, HQQ and
-        K_QUANT start there and keep per group what costs less: the (weighted) squared error, the 0.7-norm of the
+        K_QUANT start there and keep per group what costs less: the (weighted) squared error, the magnitude of the
         error, the squared error weighted as llama.cpp does.
 
         Raises:

@@ -21,7 +21,7 @@ Store = Callable[[Float32], Float32]
 REFITS = 2
 """Times that the best scale is fitted to its own codes."""
 HALF_QUADRATIC_STEPS = 20
-BETA, KAPPA = 10.0, 1.05
+BETA, KAPPA = 2.0, 1.05
 """Weight of HQQ's splitting and its growth a step."""
 
 
@@ -37,10 +37,11 @@ class ScaleSearch:
     def run(self, start: Float32, ratios: Sequence[float]) -> Float32:
         """Search from ``start [G, N]`` (already stored), tried first, so that the result is never worse."""
         self.offer(start)
-        for ratio in ratios:
-            self.offer(self.store(start * np.float32(ratio)))
         if self.search is Search.HQQ:
             self._half_quadratic(start)
+        else:
+            for ratio in ratios:
+                self.offer(self.store(start * np.float32(ratio)))
         for _ in range(REFITS):
             self.offer(self.store(self._fitted(self.values, self.scale)))
         return self.scale
@@ -65,6 +66,11 @@ class ScaleSearch:
         return np.where(usable, np.divide(above, below, where=usable, out=np.ones_like(above)), scale)
 
     def _half_quadratic(self, start: Float32) -> None:
+        """HQQ's steps for the scale alone: set large errors apart, fit what is left, again.
+
+        Of the steps the one of least mean magnitude of the error is kept, by which the authors stop.  A search of
+        the 0.7-norm over a range of scales finds less of it and is far worse: it rounds a few weights exactly.
+        """
         scale, beta = start, BETA
         one = np.ones((1, 1, 1), np.float32)
         for _ in range(HALF_QUADRATIC_STEPS):

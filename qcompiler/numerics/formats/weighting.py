@@ -36,10 +36,9 @@ def weights_of(search: Search, values: Float32, importance: Float32 | None) -> F
 
 
 def cost(search: Search, errors: Float32, weights: Float32) -> Float32:
-    """Weighted sum over axis 1 of ``errors ** 2``, for ``HQQ`` of ``|errors| ** 0.7``; overwrites ``errors``."""
+    """Weighted sum over axis 1 of ``errors ** 2``, for ``HQQ`` of ``|errors|``; overwrites ``errors``."""
     if search is Search.HQQ:
         np.abs(errors, out=errors)
-        np.power(errors, np.float32(NORM), out=errors)
     else:
         np.square(errors, out=errors)
     return weighted_sum(errors, weights)

@@ -30,16 +30,20 @@ class ZeroSearch:
         """Search from the range ``low .. high [G, N]`` around zero, tried first: the result is never worse."""
         start = half_above((high - low) / np.float32(self.largest))
         self.offer(start, -low / start)
+        if self.search is Search.HQQ:
+            self._half_quadratic(start, -low / start)
+        else:
+            self._clipped(start, low, ratios)
+        for _ in range(REFITS):
+            self._refit()
+        return self.scale, self.zero
+
+    def _clipped(self, start: Float32, low: Float32, ratios: Sequence[float]) -> None:
         for ratio in ratios:
             scale = half_nearest(start * np.float32(ratio))
             ideal = -low * np.float32(ratio) / scale
             for shift in (0, -1, 1):
                 self.offer(scale, ideal + np.float32(shift))
-        if self.search is Search.HQQ:
-            self._half_quadratic(start, -low / start)
-        for _ in range(REFITS):
-            self._refit()
-        return self.scale, self.zero
 
     def offer(self, scale: Float32, zero: Float32) -> None:
         """Take ``scale`` with the nearest possible zero point in the groups where they cost less."""
@@ -75,6 +79,7 @@ class ZeroSearch:
         self.offer(half_nearest(slope(level, self.values, self.weights, self.scale)), self.zero)
 
     def _half_quadratic(self, scale: Float32, zero: Float32) -> None:
+        """HQQ's steps for scale and zero point, which is offered rounded to a whole number at every step."""
         beta = BETA
         for _ in range(HALF_QUADRATIC_STEPS):
             level = self._levels(scale, zero)

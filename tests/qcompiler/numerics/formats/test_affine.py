@@ -65,7 +65,7 @@ def test_searches_are_never_worse_than_minmax(
     importance = np.random.default_rng(seed).exponential(size=len(weights)).astype(np.float32)
     if search is Search.K_QUANT:
         return  # what it minimizes is weighted by the weights' own size: see test_weighting
-    power = 0.7 if search is Search.HQQ else 2.0
+    power = 1.0 if search is Search.HQQ else 2.0
 
     def price(chosen: Search) -> float:
         grid = fmt.fit(weights, search=chosen, importance=importance)
