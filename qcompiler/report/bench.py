@@ -65,7 +65,7 @@ def bench_facts(found: BenchReport, feeds: Sequence[Mapping[str, npt.NDArray[Any
 def print_bench(facts: BenchFacts) -> None:
     """One row a model."""
     console = stdout_console()
-    shapes = ", ".join(f"{name} {shape}" for name, shape in facts.shapes.items())
+    shapes = ", ".join(_shapes(facts.shapes))
     threads = f"{facts.threads} thread{'s' if facts.threads > 1 else ''}"
     console.print(f"{facts.feeds} feeds of {shapes}; {threads}", style="bold", soft_wrap=True)
     console.print(f"  data: {facts.data}", soft_wrap=True)
@@ -84,6 +84,13 @@ def print_bench(facts: BenchFacts) -> None:
     console.print("  median ms is per feed; speed is the first model's time over this one's.", style="dim")
     if facts.memory_note:
         console.print(f"  no memory figures: {facts.memory_note}", style="dim")
+
+
+def _shapes(shapes: Mapping[str, str]) -> list[str]:
+    """Inputs that hold something; a decoder has an empty cache in many more."""
+    empty = [name for name, shape in shapes.items() if "0" in shape.split("x")]
+    shown = [f"{name} {shape}" for name, shape in shapes.items() if name not in empty]
+    return [*shown, f"{len(empty)} empty inputs"] if empty else shown
 
 
 def _speed(row: BenchRow) -> str:
