@@ -23,6 +23,7 @@ from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.run import Pipeline, require_data
 from qcompiler.prepare import prepare
 from qcompiler.prepare.select import select_nodes
+from qcompiler.remember import remembering
 from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
 from qcompiler.samples import open_samples
@@ -60,7 +61,8 @@ def compile(
         progress: called with a label, steps done, and steps in all where known.
 
     Raises:
-        QCompilerError: see :mod:`qcompiler.errors`; nothing is written then.
+        QCompilerError: see :mod:`qcompiler.errors`; nothing is written then, but for what a sequential pass has
+            solved, which another try finds in ``.{stem}.work`` beside the output.
     """
     request = resolve(passes, recipe, target, include, exclude)
     path = output_path(model, output)
@@ -74,7 +76,7 @@ def compile(
     pipeline = Pipeline(
         source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
     )
-    with spooling(path.parent), staged(path.parent) as stage:
+    with spooling(path.parent), staged(path.parent) as stage, remembering(pipeline, path, options, request):
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)
         verification = check(built, pipeline, samples, options)
