@@ -81,6 +81,36 @@ def test_shared_buffers_are_never_replaced(tmp_path: Path) -> None:
     assert presents == buffers
 
 
+def quantize_cache(path: Path, scale: float) -> None:
+    """Let GroupQueryAttention keep keys and values in int8."""
+    model = ir.load(path)
+    node = next(node for node in model.graph if node.op_type == "GroupQueryAttention")
+    node.resize_inputs(14)
+    for index, name in ((12, "k_scale"), (13, "v_scale")):
+        value = ir.Value(name=name, const_value=ir.tensor(np.array([scale], np.float32), name=name))
+        model.graph.register_initializer(value)
+        node.replace_input_with(index, value)
+        node.attributes[f"{name[0]}_quant_type"] = ir.AttrString(f"{name[0]}_quant_type", "PER_TENSOR")
+    node.attributes["kv_cache_bit_width"] = ir.AttrInt64("kv_cache_bit_width", 8)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if ".0." in str(value.name):
+            value.dtype = ir.DataType.INT8
+    ir.save(model, path)
+
+
+def test_a_cache_in_int8_is_kept_in_int8(tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "model.onnx", "grouped")
+    ids = tokens(1, 12)
+    exact = Decoder(path).logits(ids)
+    quantize_cache(path, scale=0.02)
+    tiny = Decoder(path)
+    assert (tiny.cache, {slot.kind for slot in tiny.signature.slots}) == ("in place", {"tensor(int8)"})
+    whole, text = tiny.logits(ids), tiny.start(12)
+    steps = [text.extend(ids[:, position : position + 1])[0] for position in range(12)]
+    np.testing.assert_allclose(steps, whole[0], atol=ROUNDING)
+    assert 0 < np.abs(whole - exact).max() < 0.2  # a scale of 0.02 on values up to 2: a percent
+
+
 def test_a_past_that_something_else_reads_is_not_shared(tmp_path: Path) -> None:
     """Its length would be read from the buffer's capacity."""
     path = save_tiny(tmp_path / "model.onnx", "grouped")
