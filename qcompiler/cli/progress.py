@@ -12,7 +12,8 @@ Progress = Callable[[str, int, int | None], None]
 
 @contextlib.contextmanager
 def progress_display(title: str) -> Iterator[Progress | None]:
-    """Show ``title`` and the time since the start; yield a function that shows ``label, done, total`` below it.
+    """Show ``title`` and the time since the start; yield a function that shows ``label, done, total`` below it,
+    the last label alone.
 
     Yields None where nobody would see it.
     """
@@ -36,8 +37,12 @@ def progress_display(title: str) -> Iterator[Progress | None]:
 
         def show(label: str, done: int, total: int | None) -> None:
             if label not in tasks:
+                for (
+                    earlier
+                ) in tasks.values():  # a model of many layers has more segments than a screen has lines
+                    display.update(earlier, visible=False)
                 tasks[label] = display.add_task(label, total=total, count="")
             count = str(done) if total is None else f"{done}/{total}"
-            display.update(tasks[label], completed=done, total=total, count=count)
+            display.update(tasks[label], completed=done, total=total, count=count, visible=True)
 
         yield show
