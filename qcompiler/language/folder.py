@@ -52,7 +52,7 @@ class LanguageFolder:
         from qcompiler.data.tokenizer import load_encoder
 
         encoder = load_encoder(self.tokenizer, purpose=purpose)
-        size = encoder.tokenizer.get_vocab_size(with_added_tokens=True)
+        size = encoder.tokenizer.get_vocab_size(with_added_tokens=False)  # those may stand for pictures
         if vocabulary is not None and size > vocabulary:
             raise ModelError(
                 f"the tokenizer {self.tokenizer} has {size} tokens, but {self.model} knows {vocabulary}; "

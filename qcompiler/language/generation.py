@@ -68,10 +68,16 @@ def generate(
         show: called with every id as it comes.
 
     Raises:
-        OptionError: an empty prompt, or one that leaves no room.
+        OptionError: an empty prompt, one that leaves no room, or one with an id that the model does not have.
         UnsupportedError, ModelError: the graph cannot run it.
     """
     room = _room(len(prompt), max_tokens, context_length)
+    vocabulary = decoder.signature.vocabulary
+    if vocabulary is not None and max(prompt) >= vocabulary:
+        raise OptionError(
+            f"the prompt has the token id {max(prompt)}, but {decoder.model} knows {vocabulary}; give a prompt "
+            "without that token, or the tokenizer that the model was trained with (--tokenizer)."
+        )
     generator = np.random.default_rng(seed)
     text = decoder.start(len(prompt) + room)
     tokens: list[int] = []

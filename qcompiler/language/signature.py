@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 INPUT_IDS, ATTENTION_MASK, POSITION_IDS, LOGITS = "input_ids", "attention_mask", "position_ids", "logits"
+_LOGITS_TYPES = ("tensor(float)", "tensor(float16)")
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 
 
@@ -57,7 +58,7 @@ def read_signature(session: onnxruntime.InferenceSession, model: Path) -> Signat
 
     Raises:
         ModelError: no ``input_ids`` or no ``logits``: this is no language model.
-        UnsupportedError: an input that generation cannot fill, or a cache of unknown shape.
+        UnsupportedError: an input that generation cannot fill, a cache of unknown shape, or logits in another type.
     """
     inputs = {value.name: value for value in session.get_inputs()}
     outputs = {value.name: value for value in session.get_outputs()}
@@ -72,6 +73,10 @@ def read_signature(session: onnxruntime.InferenceSession, model: Path) -> Signat
         raise UnsupportedError(
             f"{model} has the input {unknown[0]!r}, which generation cannot fill; export a text decoder with "
             "`qcompile export`."
+        )
+    if outputs[LOGITS].type not in _LOGITS_TYPES:
+        raise UnsupportedError(
+            f"{model} gives logits of {outputs[LOGITS].type}, expected {' or '.join(_LOGITS_TYPES)}; export it again."
         )
     ids, logits = inputs[INPUT_IDS].shape, outputs[LOGITS].shape
     return Signature(

@@ -68,3 +68,5 @@ def test_impossible_prompts_are_refused(tiny: Decoder) -> None:
         generate(tiny, [], Sampling(), max_tokens=1)
     with pytest.raises(OptionError, match="context holds 4"):
         generate(tiny, PROMPT, Sampling(), max_tokens=1, context_length=4)
+    with pytest.raises(OptionError, match=r"token id 64, but .* knows 64"):
+        generate(tiny, [3, 64], Sampling(), max_tokens=1)
