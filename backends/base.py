@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -166,6 +167,12 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def session(self, path: Path, *, threads: int = 1) -> Session:
         """Open a compiled model as it will be deployed."""
+
+    @contextlib.contextmanager
+    def variants(self, path: Path) -> Iterator[list[Path]]:
+        """Files that always take one of the ways between which ``path`` chooses at run time; gone afterwards."""
+        del path
+        yield []
 
     @abc.abstractmethod
     def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:

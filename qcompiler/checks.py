@@ -34,6 +34,7 @@ def check(built: Build, pipeline: Pipeline, samples: Samples, options: CompileOp
         samples.held_out,
         pipeline.target,
         limits=Limits(min_cosine=options.min_cosine),
+        lowered=built.legalized.lowered,
         threads=options.threads,
     )
     if verification.failures:

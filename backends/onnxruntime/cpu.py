@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -114,6 +115,13 @@ class OrtCpu(Target):
         from qcompiler.backends.onnxruntime.session import open_file, session_options
 
         return open_file(path, session_options(threads=threads, keep_int8=True))
+
+    @contextlib.contextmanager
+    def variants(self, path: Path) -> Iterator[list[Path]]:
+        from qcompiler.backends.onnxruntime.variants import forced_branches
+
+        with forced_branches(path) as paths:
+            yield paths
 
     def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:
         from qcompiler.backends.onnxruntime.kernels import read_kernels

@@ -12,6 +12,10 @@ When a check fails (``verification failures``):
   kernels add up in another order than the oracle, so a requantized code may flip by one here and there; such flips
   carry far less energy than the rounding of every element, which is what quantization itself does. An error larger
   than that is another computation. Only the first values on each path are named: what follows is their consequence.
+  Kernels of low-bit weights also round activations that the dialect leaves in float, and say how coarsely
+  (``Lowering.rounding_db``): behind them that figure, lowered as noise adds up, stands in the place of 60 dB.
+- Where a deployed model chooses between kernels by the number of rows, every choice is compared (``Target.variants``),
+  whatever the samples would choose.
 - *deployed* fails when a float output has a cosine below ``min_cosine`` to the float model's, an integer output
   (labels, token ids) has fewer than ``min_agreement`` equal elements, or NaN or infinity appears. 0.9 marks a model
   that is wrong, not one that is imprecise: logits of a classifier that still agree in 9 of 10 answers lie above
@@ -20,7 +24,7 @@ When a check fails (``verification failures``):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -37,9 +41,10 @@ from qcompiler.verify.inside import GROUP_BYTES, compare_inside
 from qcompiler.verify.metrics import format_db
 from qcompiler.verify.observed import OptimizedModel, OracleModel
 from qcompiler.verify.points import lowered_points, quantized_values
+from qcompiler.verify.rounding import rounding_limits
 
 if TYPE_CHECKING:
-    from qcompiler.backends.base import Session, Target
+    from qcompiler.backends.base import Lowering, Session, Target
 
 
 INSIDE_FEEDS = 4
@@ -92,6 +97,7 @@ def verify_model(
     target: Target,
     *,
     limits: Limits | None = None,
+    lowered: Sequence[Lowering] = (),
     threads: int = 1,
     group_bytes: int = GROUP_BYTES,
 ) -> Verification:
@@ -104,6 +110,7 @@ def verify_model(
         feeds: data that was not used for calibration; iterated more than once.
         target: opens the deployed file.
         limits: what still passes; ``Limits()`` by default.
+        lowered: what legalization did, with the rounding that kernels add.
         threads: threads within an operator.
         group_bytes: bound of the memory that observed values take.
 
@@ -123,11 +130,20 @@ def verify_model(
     quantization = replace(inside, outputs=lost, samples=samples)
     del as_written  # a large model's oracle is not held beside the next one
     lowering = _lowering(dialect, deployed, session, repeatable, threads=threads, group_bytes=group_bytes)
+    lowerings = [lowering]
+    with target.variants(deployed) as paths:
+        for path in paths:
+            variant = target.session(path, threads=threads)
+            lowerings.append(_lowering(dialect, path, variant, few, threads=threads, group_bytes=group_bytes))
     outputs, samples = compare_outputs(reference, as_float, session, repeatable)
     end_to_end = Comparison((), outputs, samples)
     failures = (
         *_quantization_failures(dialect, quantization),
-        *_lowering_failures(dialect, quantization, lowering, limits),
+        *dict.fromkeys(
+            failure
+            for found in lowerings
+            for failure in _lowering_failures(dialect, quantization, found, limits, lowered)
+        ),
         *_output_failures(dialect, quantization, end_to_end, limits),
     )
     return Verification(quantization, lowering, end_to_end, failures, samples)
@@ -188,16 +204,22 @@ def _quantization_failures(dialect: ir.Model, quantization: Comparison) -> list[
 
 
 def _lowering_failures(
-    dialect: ir.Model, quantization: Comparison, lowering: Comparison, limits: Limits
+    dialect: ir.Model,
+    quantization: Comparison,
+    lowering: Comparison,
+    limits: Limits,
+    lowered: Sequence[Lowering],
 ) -> list[str]:
     costs = quantization.by_value()
+    rounding = rounding_limits(dialect, lowered)
     overall = min(
         (item.sqnr_db for item in quantization.outputs if item.is_float), default=limits.rounding_db
     )
 
     def allowed_db(item: NodeComparison) -> float:
         cost = costs.get(item.value)
-        return min(limits.rounding_db, overall if cost is None else cost.sqnr_db)
+        rounded = rounding.get(item.value, limits.rounding_db)
+        return min(limits.rounding_db, rounded, overall if cost is None else cost.sqnr_db)
 
     compared = lowering.by_value()
     failed = {
@@ -205,7 +227,7 @@ def _lowering_failures(
     }
     return [
         f"the deployed model does not compute what it must at {failed[name]} against its dialect, where "
-        f"quantization itself costs {format_db(allowed_db(failed[name]))}: this is a defect of the lowering; "
+        f"rounding explains {format_db(allowed_db(failed[name]))}: this is a defect of the lowering; "
         f"leave the node in float with --exclude {quantized_maker(dialect, name)!r}."
         for name in first_failures(dialect, failed)
     ]
