@@ -10,6 +10,7 @@
 | Mul of two activations (SwiGLU) | up one of them |
 | MatMul, Gemm, Conv, ConvTranspose with a constant weight | into its output channels and bias |
 | MatMul of two activations (attention times values) | up the right operand |
+| fused attention (:mod:`qcompiler.graph.fold_attention`) | up its values |
 | Relu, LeakyRelu, PRelu, Abs, Clip at zero, pooling: ``g(f x) = f g(x)`` for f > 0 | up |
 | Reshape, Transpose, Flatten, ... | up, where every channel provably keeps its own factor |
 | Where with constants | into them, and up the other operand |

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.graph.channels import output_channels
+from qcompiler.graph.fold_attention import VALUES, factor_of_values, is_attention
 from qcompiler.graph.rewire import name_of
 from qcompiler.graph.weighted import WeightedNode, array_of, is_constant, weighted
 
@@ -72,6 +73,8 @@ def _rule(node: ir.Node) -> Rule | None:
         return None
     if node.op_type in NORMS:
         return _norm
+    if is_attention(node):
+        return _attention
     return None if node.domain == "com.microsoft" else _BY_OP.get(node.op_type)
 
 
@@ -219,6 +222,14 @@ def _attention_product(node: ir.Node, factor: Array) -> list[Need]:
     if len(known) < len(needed) or not all(same):
         raise CannotFoldError(f"{name_of(node)} broadcasts its right operand, or its shape is not known")
     return [Need(inputs={1: factor})]
+
+
+def _attention(node: ir.Node, factor: Array) -> list[Need]:
+    """Fused attention: its output is a sum of values."""
+    found = factor_of_values(node, factor)
+    if isinstance(found, str):
+        raise CannotFoldError(found)
+    return [Need(inputs={VALUES: found})]
 
 
 def _times(node: ir.Node, index: int, factor: Array) -> Array:
