@@ -99,11 +99,16 @@ def test_a_failure_before_anything_is_solved_leaves_nothing(tmp_path: Path) -> N
     assert not (output.parent / ".m.work").exists()
 
 
-def test_a_failure_later_keeps_what_was_solved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    output = tmp_path / "m.onnx"
-    with pytest.raises(KeyboardInterrupt), work_folder(output, {"model": "1"}) as kept:
+def interrupted(output: Path) -> None:
+    with work_folder(output, {"model": "1"}) as kept:
         FolderJournal(kept).recall("a", lambda: {"x": np.ones(3, np.uint8)})
         raise KeyboardInterrupt
+
+
+def test_a_failure_later_keeps_what_was_solved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / "m.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(output)
     assert "the same compile goes on from there" in caplog.text
     with work_folder(output, {"model": "1"}) as kept:
         found = FolderJournal(kept).recall("a", dict)
