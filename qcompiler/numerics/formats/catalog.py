@@ -8,7 +8,8 @@ from qcompiler.errors import OptionError, suggest
 from qcompiler.numerics.formats.affine import Affine
 from qcompiler.numerics.formats.base import Format
 from qcompiler.numerics.formats.k_quants import LAYOUTS, KQuant, Q8Zero
-from qcompiler.numerics.formats.table import TABLES, Float8, MxFp4, NvFp4, Table
+from qcompiler.numerics.formats.microscaling import MxFp4, NvFp4
+from qcompiler.numerics.formats.table import TABLES, Float8, Table
 from qcompiler.numerics.formats.ternary import Ternary
 
 INTEGERS = ("int8", "int4", "int3", "int2")

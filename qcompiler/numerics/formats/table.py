@@ -1,4 +1,4 @@
-"""nf4, fp4, fp8, mxfp4 and nvfp4: levels out of a table, a scale per group.
+"""nf4, fp4 and fp8: levels out of a table, a scale per group.
 
 w[k, n] ~ scale[g, n] * levels[code[k, n]]
 """
@@ -13,12 +13,12 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.errors import OptionError, UnsupportedError
+from qcompiler.errors import OptionError
 from qcompiler.numerics.formats.base import Codes, Float32, Grid, Search
 from qcompiler.numerics.formats.blocks import group_count
 from qcompiler.numerics.formats.double import double_quantize, double_quantized_bits
 from qcompiler.numerics.formats.rounding import Rounding, nearest, rounding
-from qcompiler.numerics.formats.scaled import Scaled, covering, largest_magnitude
+from qcompiler.numerics.formats.scaled import Scaled, covering
 
 E2M1 = tuple(sign * value for sign in (1.0, -1.0) for value in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0))
 """The 4-bit float of the OCP Microscaling specification 1.0, by code: sign, 2 bits of exponent, 1 of mantissa."""
@@ -31,9 +31,7 @@ NF4 = (
 """Quantiles of the normal distribution with an exact zero: arXiv:2305.14314, appendix E."""
 TABLES: Mapping[str, tuple[float, ...]] = {"nf4": NF4, "fp4": tuple(value / 6.0 for value in E2M1)}
 E4M3_LARGEST = 448.0
-E4M3_SMALLEST = 2.0**-9
 E8M0_BIAS = 127
-MX_GROUP, NV_GROUP = 32, 16
 
 
 @cache
@@ -109,7 +107,7 @@ class Table(Scaled):
         """4 bits a weight and 16 a scale, or what double quantization takes."""
         groups = group_count(rows, self.group_size)
         scales = double_quantized_bits(groups, columns) if self.double_quantized else 16 * groups * columns
-        return _whole(4 * rows * columns, scales) / (rows * columns)
+        return whole_bytes(4 * rows * columns, scales) / (rows * columns)
 
 
 def _doubled(
@@ -174,150 +172,6 @@ def float8_levels() -> Float32:
     return levels
 
 
-class _E2M1(Scaled):
-    """What mxfp4 and nvfp4 share: the e2m1 ladder at its own size."""
-
-    @property
-    def code_bits(self) -> int:
-        """4."""
-        return 4
-
-    @property
-    def levels(self) -> Float32:
-        """0, 0.5 .. 6 and their negatives, by code."""
-        return table_levels("e2m1")
-
-    def codes_of(self, values: Float32, scale: Float32, offset: Float32 | None) -> Codes:
-        """Nearest level; half-way the larger one."""
-        return nearest(values / scale, table_rounding("e2m1"))
-
-
-@dataclass(frozen=True)
-class MxFp4(_E2M1):
-    """MXFP4 of the OCP Microscaling specification 1.0: e2m1, groups of 32, scales that are powers of two (e8m0)."""
-
-    @property
-    def name(self) -> str:
-        """``mxfp4``."""
-        return "mxfp4"
-
-    @property
-    def group(self) -> int:
-        """32."""
-        return MX_GROUP
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Neighbouring powers of two."""
-        return (0.5, 2.0)
-
-    def start(self, values: Float32) -> Float32:
-        """``2 ** (floor(log2(max |x|)) - 2)`` as the specification has it: up to a quarter is clipped."""
-        return self._power(np.frexp(largest_magnitude(values))[1] - 3)
-
-    def store(self, scale: Float32) -> Float32:
-        """Nearest power of two by logarithm."""
-        return self._power(np.rint(np.log2(scale)).astype(np.int32))
-
-    def _power(self, exponent: npt.NDArray[np.int32]) -> Float32:
-        result: Float32 = np.ldexp(np.float32(1), np.clip(exponent, -126, 127)).astype(np.float32)
-        return result
-
-    def fit(
-        self, weights: Float32, *, search: Search = Search.MINMAX, importance: Float32 | None = None
-    ) -> Grid:
-        """As ``Scaled.fit``; part ``exponents`` uint8 ``[G, N]``, ``scale = 2 ** (exponents - 127)``."""
-        scale = self.scales(weights, search, importance)
-        exponents = (np.frexp(scale)[1] - 1 + E8M0_BIAS).astype(np.uint8)
-        return Grid(scale, parts={"exponents": exponents})
-
-    def bits_per_weight(self, rows: int, columns: int) -> float:
-        """4 bits a weight and 8 a scale."""
-        return _whole(4 * rows * columns, 8 * group_count(rows, MX_GROUP) * columns) / (rows * columns)
-
-
-@dataclass(frozen=True)
-class _NvGroups(_E2M1):
-    """nvfp4 with its tensor scale known."""
-
-    tensor_scale: float
-
-    @property
-    def name(self) -> str:
-        return "nvfp4"
-
-    @property
-    def group(self) -> int:
-        return NV_GROUP
-
-    def bits_per_weight(self, rows: int, columns: int) -> float:
-        return NvFp4().bits_per_weight(rows, columns)
-
-    def start(self, values: Float32) -> Float32:
-        return self.store(largest_magnitude(values) / np.float32(6))
-
-    def bytes_of(self, scale: Float32) -> Codes:
-        relative = np.clip(scale / np.float32(self.tensor_scale), E4M3_SMALLEST, E4M3_LARGEST)
-        codes: Codes = relative.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
-        return codes
-
-    def store(self, scale: Float32) -> Float32:
-        return float8_levels()[self.bytes_of(scale)] * np.float32(self.tensor_scale)
-
-
-@dataclass(frozen=True)
-class NvFp4(_E2M1):
-    """NVFP4: e2m1, groups of 16, scales in e4m3 times one float32 for the tensor."""
-
-    @property
-    def name(self) -> str:
-        """``nvfp4``."""
-        return "nvfp4"
-
-    @property
-    def group(self) -> int:
-        """16."""
-        return NV_GROUP
-
-    @property
-    def span(self) -> None:
-        """The tensor's scale depends on all of it."""
-        return None
-
-    def start(self, values: Float32) -> Float32:
-        """As for a tensor of ``values`` alone."""
-        return _NvGroups(self._tensor_scale(values)).start(values)
-
-    def fit(
-        self, weights: Float32, *, search: Search = Search.MINMAX, importance: Float32 | None = None
-    ) -> Grid:
-        """As ``Scaled.fit``; parts ``scale_codes`` e4m3 bytes ``[G, N]`` and ``tensor_scale`` float32 ``[1]``.
-
-        Raises:
-            UnsupportedError: a weight is not finite.
-        """
-        tensor_scale = self._tensor_scale(weights)
-        groups = _NvGroups(tensor_scale)
-        scale = groups.scales(weights, search, importance)
-        codes = groups.bytes_of(scale)
-        return Grid(
-            groups.store(scale),
-            parts={"scale_codes": codes, "tensor_scale": np.array([tensor_scale], np.float32)},
-        )
-
-    def _tensor_scale(self, values: Float32) -> float:
-        """The largest group scale becomes 448."""
-        largest = float(max(values.max(initial=0), -values.min(initial=0)))
-        if not np.isfinite(largest):
-            raise UnsupportedError("weights are not finite; nvfp4 cannot scale them")
-        return float(np.float32(max(largest, 1e-30) / (6 * E4M3_LARGEST)))
-
-    def bits_per_weight(self, rows: int, columns: int) -> float:
-        """4 bits a weight, 8 a scale, 32 for the tensor."""
-        scales = 8 * group_count(rows, NV_GROUP) * columns + 32
-        return _whole(4 * rows * columns, scales) / (rows * columns)
-
-
-def _whole(code_bits: int, scale_bits: int) -> int:
+def whole_bytes(code_bits: int, scale_bits: int) -> int:
     """Bits of both in whole bytes."""
     return 8 * (-(-code_bits // 8) + -(-scale_bits // 8))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.numerics.formats.base import Float32, Format, Search
 from qcompiler.numerics.formats.catalog import format_of
+from qcompiler.numerics.formats.microscaling import MxFp4, NvFp4
 from qcompiler.numerics.formats.rounding import nearest, rounding
-from qcompiler.numerics.formats.table import NF4, Float8, MxFp4, NvFp4, Table
+from qcompiler.numerics.formats.table import NF4, Float8, Table
 from qcompiler.numerics.formats.ternary import Ternary
 
 SCALED = (
