@@ -15,10 +15,8 @@ from typing import ClassVar
 
 from qcompiler.numerics.formats.base import Format
 from qcompiler.numerics.formats.catalog import format_of
-from qcompiler.passes.weight_only import WeightOnly
+from qcompiler.passes.weight_only import GROUP_HELP, WeightOnly
 from qcompiler.pipeline.options import option
-
-GROUP_HELP = "weights along the summed axis that share a scale, 16 to 256; 0: all of a column"
 
 
 @dataclass(frozen=True)

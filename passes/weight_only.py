@@ -53,6 +53,9 @@ from qcompiler.numerics.gptq import Solution
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
+GROUP_HELP = "weights along the summed axis that share a scale, 16 to 256; 0: all of a column"
+SOLVER_HELP = "how codes are found; gptq and gptaq need calibration data"
+
 _STORED_WITH = "qcompiler.stored_with"
 """``ir.Node.meta``: the decision on a node whose weight was stored with another's, until it is reported."""
 
@@ -64,7 +67,7 @@ _ANNOUNCED = "qcompiler.announced"
 class WeightOnly(Pass):
     """Base of passes that store weights in few bits; a subclass names the format."""
 
-    solver: Solver = option(Solver.RTN, "how codes are found; gptq and gptaq need calibration data")
+    solver: Solver = option(Solver.RTN, SOLVER_HELP)
     search: Search | None = option(None, "gptq, gptaq: how scales are fitted before rounding; none: mse")
     damping: float | None = option(
         None,

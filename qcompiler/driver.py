@@ -28,6 +28,7 @@ from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
 from qcompiler.samples import open_samples
 from qcompiler.tensors import spooling
+from qcompiler.verify.segmented import note_cuts
 
 DEFAULT_OPTIONS = CompileOptions()
 
@@ -72,6 +73,7 @@ def compile(
     samples = open_samples(source, calibration, options)
     with spooling(path.parent):
         prepared = prepare(source, opset=options.opset)
+    note_cuts(source)
     selected = select_nodes(source, request.include, request.exclude)
     pipeline = Pipeline(
         source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
@@ -83,7 +85,7 @@ def compile(
         warnings = find_warnings(built, pipeline, prepared, samples, speed)
         refuse_if_strict(warnings, strict=options.strict)
         manifest = make_manifest(
-            model, built, pipeline, request, samples, verification, (*warnings, *prepared.left)
+            model, built, pipeline, request, samples, verification, (*warnings, *prepared.left, *request.notes)
         )
         write_manifest(manifest, built.path)
         side_files.write(stage)

@@ -11,7 +11,7 @@ from qcompiler.backends.base import Target
 from qcompiler.data.options import DataOptions
 from qcompiler.errors import OptionError, UnsupportedError, suggest
 from qcompiler.pipeline.base import Pass
-from qcompiler.pipeline.parse import Recipe, parse_passes, parse_target, read_recipe, recipe_passes
+from qcompiler.pipeline.parse import Recipe, make_pass, parse_passes, parse_target, read_recipe, recipe_passes
 
 VerifyLevel = Literal["none", "numerics", "speed"]
 DEFAULT_TARGET = "ort-cpu"
@@ -61,6 +61,8 @@ class Request:
     target: Target
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was added to the user's words."""
 
 
 def resolve(
@@ -79,7 +81,7 @@ def resolve(
     if (passes is None) == (recipe is None):
         raise OptionError("give either passes or a recipe; for example --passes int8_dynamic.")
     written = read_recipe(Path(recipe)) if recipe is not None else Recipe(passes=[])
-    made = recipe_passes(written) if recipe is not None else _made(passes)
+    made, notes = _completed(recipe_passes(written) if recipe is not None else _made(passes))
     chosen = target if target is not None else written.target or DEFAULT_TARGET
     resolved = (parse_target(chosen) if isinstance(chosen, str) else chosen).resolved()
     reason = resolved.available()
@@ -88,7 +90,11 @@ def resolve(
     for item in made:
         item.check(resolved)
     return Request(
-        tuple(made), resolved, (*written.include, *_globs(include)), (*written.exclude, *_globs(exclude))
+        tuple(made),
+        resolved,
+        (*written.include, *_globs(include)),
+        (*written.exclude, *_globs(exclude)),
+        notes,
     )
 
 
@@ -98,6 +104,20 @@ def _made(passes: str | Sequence[str | Pass] | None) -> list[Pass]:
     if not made:
         raise OptionError("no pass is given; for example passes='int8_dynamic'.")
     return made
+
+
+def _completed(made: list[Pass]) -> tuple[list[Pass], tuple[str, ...]]:
+    """``made``, with a quantizing pass behind a transform that needs one and has none; and a note that says so."""
+    alone = [
+        item
+        for index, item in enumerate(made)
+        if item.completed_by and not any(later.quantizes for later in made[index + 1 :])
+    ]
+    if not alone:
+        return made, ()
+    added = make_pass(alone[0].completed_by, {})
+    note = f"{added.name} was added: {alone[0].name} prepares weights for a pass that quantizes, and none followed."
+    return [*made, added], (note,)
 
 
 def _globs(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ from qcompiler.backends.base import (
     Target,
     WeightFormat,
 )
-from qcompiler.graph.weighted import weight_refusal
+from qcompiler.graph.low_bit import low_bit_nodes
+from qcompiler.graph.weighted import is_constant, weight_refusal
 from qcompiler.pipeline.options import option
 from qcompiler.prepare.clean import remove_unused
 
@@ -72,7 +73,13 @@ class Onnx(Target):
         return SUPPORT.get(node.op_type, Support(reason="no quantized form in common runtimes"))
 
     def legalize(self, model: ir.Model) -> LegalizeReport:
-        """Inline model-local functions; everything else is standard already."""
+        """Store scales in half where exact and inline model-local functions; the rest is standard already."""
+        from qcompiler.backends.onnxruntime.half_scales import in_half
+
+        for node in low_bit_nodes(model):
+            for index, operand in enumerate(node.inputs):
+                if operand is not None and is_constant(operand) and operand.dtype == ir.DataType.FLOAT:
+                    node.replace_input_with(index, in_half(operand))
         InlinePass()(model)
         remove_unused(model)
         return LegalizeReport()

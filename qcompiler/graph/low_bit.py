@@ -41,6 +41,19 @@ CODE_BITS = "qcompiler.code_bits"
 Order = npt.NDArray[np.int64]
 
 
+def low_bit_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes that make weights of codes, and those before them that make their scales."""
+    found: dict[ir.Node, None] = {}
+    waiting = [node for node in model.graph.all_nodes() if FORMAT in node.metadata_props]
+    while waiting:
+        node = waiting.pop()
+        found[node] = None
+        waiting += [
+            made for value in node.inputs if value is not None and (made := value.producer()) is not None
+        ]
+    return list(found)
+
+
 @dataclass(frozen=True)
 class StoredWeight:
     """What was put into the graph.

@@ -5,6 +5,7 @@
 | none | the scales, an initializer |
 | ``scale_codes``, ``scale_step``, ``scale_mean`` | ``DequantizeLinear(codes, step, 128) {block_size: 256} + mean`` |
 | ``scale_codes`` e4m3 bytes, ``tensor_scale`` | ``DequantizeLinear(codes, tensor_scale)`` |
+| ``scale_codes``, ``super_scale`` | ``DequantizeLinear(codes, super_scale) {block_size: groups of a super-block}`` |
 | ``exponents`` uint8 | ``Pow(2, Cast(exponents) - 127)`` |
 """
 
@@ -18,15 +19,20 @@ import onnx_ir as ir
 from qcompiler.graph.constant_chain import ConstantChain
 from qcompiler.numerics.formats.base import Grid
 from qcompiler.numerics.formats.double import BLOCK, MIDDLE, SCALE_CODES, SCALE_MEAN, SCALE_STEP
-from qcompiler.numerics.formats.table import E8M0_BIAS
+from qcompiler.numerics.formats.k_quants import MIN_CODES, SUPER_MIN, SUPER_SCALE
 
 Array = npt.NDArray[np.generic]
+
+_EXPONENT_BIAS = 127
+"""Of e8m0, the type of a power of two in 8 bits (OCP Microscaling Formats 1.0)."""
 
 
 def scale_value(chain: ConstantChain, grid: Grid, axis: int, *, flat: bool) -> ir.Value:
     """The scales ``[G, N]``, ``[N, G]`` for ``axis`` 1, or 1-D ``[N]`` where ``flat``."""
     if SCALE_STEP in grid.parts:
         return _double_quantized(chain, grid, axis)
+    if SUPER_SCALE in grid.parts:
+        return _super_blocks(chain, grid, axis, SCALE_CODES, SUPER_SCALE, "scale", flat=flat)
     if "tensor_scale" in grid.parts:
         return _float8(chain, grid, axis)
     if "exponents" in grid.parts:
@@ -38,6 +44,8 @@ def min_value(chain: ConstantChain, grid: Grid, axis: int) -> ir.Value:
     """What is subtracted from every weight of a group, laid out as the scales."""
     if grid.offset is None:
         raise AssertionError("a grid without offset has no minimum")
+    if SUPER_MIN in grid.parts:
+        return _super_blocks(chain, grid, axis, MIN_CODES, SUPER_MIN, "min", flat=False)
     return chain.array("min", laid_out(grid.offset, axis))
 
 
@@ -59,6 +67,38 @@ def _double_quantized(chain: ConstantChain, grid: Grid, axis: int) -> ir.Value:
     return chain.node("Add", [spread, mean], {}, "scale", codes.shape)
 
 
+def _super_blocks(
+    chain: ConstantChain,
+    grid: Grid,
+    axis: int,
+    codes_name: str,
+    super_name: str,
+    suffix: str,
+    *,
+    flat: bool,
+) -> ir.Value:
+    """Integers of a group times the float16 of its super-block."""
+    codes, factor = (laid_out(grid.parts[name], axis) for name in (codes_name, super_name))
+    supers = grid.parts[super_name].shape[0]
+    groups = grid.parts[codes_name].shape[0]
+    operands = [chain.array(f"{suffix}_codes", codes.reshape(-1) if flat else codes)]
+    if flat:
+        operands.append(chain.array(f"super_{suffix}", factor.reshape(-1)))
+        return chain.node("DequantizeLinear", operands, {"axis": 0}, suffix, (codes.size,))
+    if supers == 1:
+        operands.append(chain.array(f"super_{suffix}", factor.reshape(-1)))
+        attributes = {"axis": 1 - axis}
+    else:
+        operands.append(chain.array(f"super_{suffix}", factor))
+        attributes = {"axis": axis, "block_size": _groups_of_a_super_block(groups, supers)}
+    return chain.node("DequantizeLinear", operands, attributes, suffix, codes.shape)
+
+
+def _groups_of_a_super_block(groups: int, supers: int) -> int:
+    """8 groups of 32 or 16 of 16 make 256 weights, of which the last super-block may have fewer."""
+    return next(size for size in (8, 16) if -(-groups // size) == supers)
+
+
 def _float8(chain: ConstantChain, grid: Grid, axis: int) -> ir.Value:
     codes = laid_out(grid.parts["scale_codes"], axis).view(ml_dtypes.float8_e4m3fn)
     tensor_scale = grid.parts["tensor_scale"].reshape(())
@@ -70,7 +110,7 @@ def _powers_of_two(chain: ConstantChain, grid: Grid, axis: int) -> ir.Value:
     exponents = laid_out(grid.parts["exponents"], axis)
     operand = chain.array("exponents", exponents)
     wide = chain.node("Cast", [operand], {"to": int(ir.DataType.FLOAT)}, "exponents_float", exponents.shape)
-    bias = chain.array("exponent_bias", np.array(E8M0_BIAS, np.float32))
+    bias = chain.array("exponent_bias", np.array(_EXPONENT_BIAS, np.float32))
     power = chain.node("Sub", [wide, bias], {}, "exponents_unbiased", exponents.shape)
     two = chain.array("two", np.array(2, np.float32))
     return chain.node("Pow", [two, power], {}, "scale", exponents.shape)

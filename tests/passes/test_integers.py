@@ -17,7 +17,7 @@ from qcompiler.passes.integers import Int4
 from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.base import PassContext, PassReport
 from qcompiler.pipeline.parse import parse_passes
-from tests.passes.graphs import graph, normal
+from tests.passes.graphs import Arrays, graph, normal
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ALL = (
@@ -76,7 +76,7 @@ def test_the_graph_computes_what_the_codes_stand_for(words: str) -> None:
 
 def test_every_layout_reads_the_same_codes() -> None:
     text = '<ir_version: 10, opset_import: ["" : 21]> net (float[N, 72] x) => (float[N, 8] y)'
-    transposed = {"w": np.ascontiguousarray(normal(72, 8).T)}
+    transposed: Arrays = {"w": np.ascontiguousarray(normal(72, 8).T)}
     models = (
         product(),
         graph(text + "{ t = Transpose <perm = [1, 0]> (w)  y = MatMul (x, t) }", transposed),
