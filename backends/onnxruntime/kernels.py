@@ -122,7 +122,9 @@ def _kernel(graph: OptimizedGraph, node: NodeKey) -> NodeKernel:
 
 def _branches(node: ir.Node) -> list[str]:
     """The integer kernels of an If, one for each branch; empty where a branch has none."""
-    graphs = [attribute.as_graph() for attribute in node.attributes.values()] if node.op_type == "If" else []
+    if node.op_type != "If":
+        return []
+    graphs = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
     kernels = [
         next((inner.op_type for inner in graph.all_nodes() if inner.op_type in INTEGER_KERNELS), "")
         for graph in graphs

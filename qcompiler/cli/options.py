@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from qcompiler.errors import OptionError
+
 DATA, PIPELINE, VERIFICATION, OUTPUT = "Calibration data", "Pipeline", "Verification", "Output"
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file.", show_default=False)]
@@ -31,6 +33,14 @@ Target = Annotated[
         "Default: ort-cpu.",
         rich_help_panel=PIPELINE,
         metavar="NAME[:OPTION=VALUE]",
+    ),
+]
+SizeFirst = Annotated[
+    bool,
+    typer.Option(
+        "--size-first",
+        help="Low-bit weights: no int8 copy for prefill. Short for --target ort-cpu:size_first=true.",
+        rich_help_panel=PIPELINE,
     ),
 ]
 Include = Annotated[
@@ -121,3 +131,16 @@ class Checks:
         bool,
         typer.Option("--strict", help="Fail where the report would only warn.", rich_help_panel=VERIFICATION),
     ] = False
+
+
+def with_size_first(target: str | None, *, beside_recipe: bool) -> str:
+    """The words of ``--target`` with its option ``size_first`` on.
+
+    Raises:
+        OptionError: the target may stand in a recipe, which this would replace.
+    """
+    if target is None and beside_recipe:
+        raise OptionError(
+            "--size-first beside a recipe says nothing about its target; write target: ort-cpu:size_first=true there."
+        )
+    return f"{target or 'ort-cpu'}:size_first=true"
