@@ -191,6 +191,22 @@ def test_the_output_error_is_far_below_that_of_rounding(bits: int, static: bool,
     assert ours < 0.5 * rounding
 
 
+@given(seed=SEEDS, order=st.booleans(), static=st.booleans(), moved=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_sweeps_never_raise_the_error_of_the_target(
+    seed: int, order: bool, static: bool, moved: bool
+) -> None:
+    weights, (inputs, gram) = normal(40, 6, seed), correlated(40, seed + 7)
+    drift = product(np.roll(inputs, 1, axis=0) * np.float32(0.1), inputs) if moved else None
+    fmt, damped = Ladder(3), gptq.damp(gram, 0.01)
+    target = weights if drift is None else gptq.aimed(weights, damped, drift)
+    errors = []
+    for sweeps in (0, 1, 4):
+        found = gptq.solve(weights, gram, fmt, drift=drift, order=order, static_groups=static, sweeps=sweeps)
+        errors.append(output_error(target, decoded(found, fmt), damped.astype(np.float32)))
+    assert errors[0] * (1 + 1e-4) >= errors[1] >= errors[2] * (1 - 1e-4)  # float32 sums that cancel
+
+
 def test_dead_inputs_are_rounded_and_disturb_nothing() -> None:
     weights, (_, gram) = normal(32, 8, 1), correlated(32, 2)
     dead = np.array([0, 5, 31])
