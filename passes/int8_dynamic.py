@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from qcompiler.backends.base import Target
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.dynamic import DynamicActivations
 from qcompiler.graph.qdq import KEEP_FLOAT
@@ -47,6 +48,9 @@ class Int8Dynamic(Pass):
     per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
     clip_mse: bool = option(False, "choose weight scales for least squared error")
     embeddings: bool = option(True, "store embedding tables (Gather) in int8, one scale per row")
+
+    def weight_bits(self, target: Target) -> int:
+        return target.weight.bits
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         del statistics

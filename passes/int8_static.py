@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.backends.base import ActivationFormat, Support
+from qcompiler.backends.base import ActivationFormat, Support, Target
 from qcompiler.calibration.requests import Calibrator, Range, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.placement import Placement, place
@@ -57,6 +57,9 @@ class Int8Static(Pass):
     per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
     clip_mse: bool = option(False, "choose weight scales for least squared error")
     embeddings: bool = option(True, "store embedding tables (Gather) in int8, one scale per row")
+
+    def weight_bits(self, target: Target) -> int:
+        return target.weight.bits
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
         plan = self._plan(context)

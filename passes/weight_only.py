@@ -137,6 +137,10 @@ class WeightOnly(Pass):
             self.static_groups is not False,
         )
 
+    def weight_bits(self, target: Target) -> int:
+        del target
+        return min(stored.code_bits for stored in self.formats())
+
     def check(self, target: Target) -> None:
         for stored in self.formats():
             refuse_nonsense(stored, self.settings, self.name)

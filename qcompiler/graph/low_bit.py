@@ -13,6 +13,7 @@ axis 1.  A convolution's codes are ``[M, K]`` with a Reshape behind them.  One s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,17 @@ def low_bit_nodes(model: ir.Model) -> list[ir.Node]:
             made for value in node.inputs if value is not None and (made := value.producer()) is not None
         ]
     return list(found)
+
+
+def low_bit_totals(model: ir.Model) -> tuple[int, float]:
+    """How many weights of a model are stored in low-bit formats, and the bits that these take in all."""
+    weights, bits = 0, 0.0
+    for node in model.graph.all_nodes():
+        shape = node.outputs[0].shape if BITS in node.metadata_props else None
+        if shape is not None:
+            size = math.prod(shape.numpy())
+            weights, bits = weights + size, bits + size * float(node.metadata_props[BITS])
+    return weights, bits
 
 
 @dataclass(frozen=True)

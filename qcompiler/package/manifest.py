@@ -61,11 +61,17 @@ class NodeRecord(_Record):
 
 
 class BitsRecord(_Record):
-    """Weights: how many, and how many bits each, scales and zero points included."""
+    """Weights: how many, and how many bits each."""
 
     parameters: int
     requested: float
+    """Bits of a code, the fewest that any pass was asked for."""
     achieved: float
+    """All bytes of constants in the file, over all weights: what stayed float and wider containers included."""
+    quantized: float = 0.0
+    """Of weights in low-bit formats: codes, scales, zero points as the format packs them; 0 where there are none."""
+    quantized_share: float = 0.0
+    """Share of the weights that are in low-bit formats."""
 
 
 class Manifest(_Record):

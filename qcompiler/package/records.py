@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import NodeKernel
 from qcompiler.build import Build
+from qcompiler.graph.low_bit import low_bit_totals
 from qcompiler.graph.weighted import FLOAT_TYPES
 from qcompiler.package.manifest import (
     BitsRecord,
@@ -22,7 +23,7 @@ from qcompiler.package.manifest import (
     package_versions,
 )
 from qcompiler.package.write import cannot_write
-from qcompiler.pipeline.base import Pass, PassReport
+from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.options import spelled
 from qcompiler.pipeline.run import Pipeline
 from qcompiler.request import Request
@@ -143,10 +144,12 @@ def _bits(pipeline: Pipeline, built: Build) -> BitsRecord:
         for value in graph.initializers.values()
         if value.const_value is not None
     )
-    requested = min((_requested_bits(item, pipeline) for item in pipeline.passes), default=FLOAT_BITS)
-    achieved = round(8 * stored / parameters, 3) if parameters else 0.0
-    return BitsRecord(parameters=parameters, requested=requested, achieved=achieved)
-
-
-def _requested_bits(item: Pass, pipeline: Pipeline) -> float:
-    return pipeline.target.weight.bits if item.quantizes and item.name.startswith("int8") else FLOAT_BITS
+    asked = (item.weight_bits(pipeline.target) for item in pipeline.passes)
+    weights, bits = low_bit_totals(built.dialect)
+    return BitsRecord(
+        parameters=parameters,
+        requested=min((bits for bits in asked if bits is not None), default=FLOAT_BITS),
+        achieved=round(8 * stored / parameters, 3) if parameters else 0.0,
+        quantized=round(bits / weights, 3) if weights else 0.0,
+        quantized_share=round(weights / parameters, 4) if parameters else 0.0,
+    )

@@ -108,6 +108,11 @@ class Pass(abc.ABC):
         """Whether it wants the model segment by segment, each calibrated with what the quantized ones before give."""
         return False
 
+    def weight_bits(self, target: Target) -> int | None:
+        """Bits of the codes that it gives weights, the fewest where they differ; None where it leaves them in float."""
+        del target
+        return None
+
     def check(self, target: Target) -> None:
         """Refuse, before anything is read, options that make no sense or that ``target`` cannot run.
 

@@ -82,6 +82,8 @@ class CompileFacts:
     Attributes:
         size_before_bytes: of the user's files, external data included; None for a model in memory.
         requested_bits, achieved_bits: per weight; achieved counts scales, zero points and what stayed float.
+        quantized_bits: of weights in low-bit formats, scales and zero points included; 0 where there are none.
+        quantized_share: their share of all weights.
         outputs: the graph outputs in each of the three comparisons.
         worst: values inside with the lowest SQNR, worst first.
         kernels: integer kernels that run quantized nodes, by count.
@@ -101,6 +103,8 @@ class CompileFacts:
     parameters: int
     requested_bits: float
     achieved_bits: float
+    quantized_bits: float
+    quantized_share: float
     speed: SpeedFacts | None
     samples: int
     held_out: str

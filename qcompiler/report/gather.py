@@ -52,6 +52,8 @@ def gather(
         parameters=manifest.bits.parameters,
         requested_bits=manifest.bits.requested,
         achieved_bits=manifest.bits.achieved,
+        quantized_bits=manifest.bits.quantized,
+        quantized_share=manifest.bits.quantized_share,
         speed=_speed(result, threads),
         samples=verification.samples if verification else 0,
         held_out=manifest.calibration.held_out if manifest.calibration else verified_on,

@@ -38,7 +38,7 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
         "pipeline", ", ".join(item.name for item in facts.pipeline) + f" for {_spelled(facts.target)}"
     )
     table.add_row("size", _size(facts))
-    table.add_row("weights", f"{facts.achieved_bits:.1f} bits each, all stored bytes counted")
+    table.add_row("weights", _bits(facts))
     if facts.speed is not None:
         speed = facts.speed
         interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
@@ -46,6 +46,14 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
         table.add_row("speed", f"{speed.ratio:.2f}x float ({interval}, {threads})")
     table.add_row("manifest", facts.manifest)
     print_table(console, table)
+
+
+def _bits(facts: CompileFacts) -> str:
+    stored = f"{facts.achieved_bits:.1f} bits each, all stored bytes counted"
+    if not facts.quantized_bits:
+        return stored
+    asked = f"asked for {facts.requested_bits:g} bits, {facts.quantized_bits:.2f} with scales"
+    return f"{asked} in {facts.quantized_share:.0%} of them; {stored}"
 
 
 def _spelled(item: Configured) -> str:
