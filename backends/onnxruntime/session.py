@@ -17,6 +17,7 @@ import onnxruntime
 
 from qcompiler.backends.base import Array, Session
 from qcompiler.errors import ModelError
+from qcompiler.graph.cache_codes import decoded, encoded, read_scales
 from qcompiler.measure.sessions import timing_options
 
 INLINE_BYTES = 1024
@@ -28,7 +29,11 @@ _ONNXRUNTIME_NUMPY = frozenset(
 
 
 class OrtSession(Session):
-    """One ONNX Runtime session on the CPU provider."""
+    """One ONNX Runtime session on the CPU provider.
+
+    A cache of keys and values in codes is taken and given as the float numbers that the codes stand for, so that it
+    can be compared.
+    """
 
     def __init__(self, session: onnxruntime.InferenceSession, kept_alive: Sequence[object] = ()) -> None:
         self._session = session
@@ -37,9 +42,11 @@ class OrtSession(Session):
         self.output_names = [value.name for value in session.get_outputs()]
         self.output_types: dict[str, str] = {value.name: value.type for value in session.get_outputs()}
         """As the runtime names them: ``tensor(float)``."""
+        self._cache_scales = read_scales(session.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+        outputs = self._session.run(None, encoded(feeds, self._cache_scales))
+        return decoded(dict(zip(self.output_names, outputs, strict=True)), self._cache_scales)
 
 
 def session_options(

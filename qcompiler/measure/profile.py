@@ -33,7 +33,7 @@ from typing import TypedDict
 import numpy as np
 
 from qcompiler.errors import UnsupportedError
-from qcompiler.measure.sessions import Feed, run_checked, timing_options, timing_session
+from qcompiler.measure.sessions import Feed, fed, run_checked, timing_options, timing_session
 
 _EVENT_SUFFIX = "_kernel_time"
 _FUSION_SUFFIX = re.compile(r"(_token_\d+|/MatMulAddFusion)+$")
@@ -104,7 +104,7 @@ def profile_nodes(
         session = timing_session(model, options=options)
         run_checked(session, [feed], model="the model" if isinstance(model, bytes) else str(model))
         for _ in range(warmup_runs - 1 + runs):
-            session.run(None, dict(feed))
+            session.run(None, fed(session, feed))
         trace: list[Event] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     done = split_runs(trace)
     if len(done) != warmup_runs + runs:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import CalibrationError, ModelError
+from qcompiler.graph.cache_codes import encoded, read_scales
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,7 +76,7 @@ def run_checked(session: onnxruntime.InferenceSession, feeds: Sequence[Feed], *,
                 "give one array per input, under its name."
             )
         try:
-            session.run(None, dict(feed))
+            session.run(None, fed(session, feed))
         except Exception as error:  # the runtime's errors share no base class but this one
             shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
             raise CalibrationError(
@@ -84,9 +85,14 @@ def run_checked(session: onnxruntime.InferenceSession, feeds: Sequence[Feed], *,
             ) from error
 
 
+def fed(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, npt.NDArray[np.generic]]:
+    """``feed`` with its float caches in the codes that the model keeps."""
+    return encoded(feed, read_scales(session.get_modelmeta().custom_metadata_map))
+
+
 def session_runner(session: onnxruntime.InferenceSession, feeds: Sequence[Feed]) -> Callable[[], None]:
     """Return a call that runs every feed once, in order."""
-    kept = [dict(feed) for feed in feeds]
+    kept = [fed(session, feed) for feed in feeds]
 
     def run() -> None:
         for feed in kept:

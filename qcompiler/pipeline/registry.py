@@ -22,6 +22,7 @@ PASSES = {
     "cross_layer_equalization": "qcompiler.passes.cross_layer_equalization:CrossLayerEqualization",
     "int8_static": "qcompiler.passes.int8_static:Int8Static",
     "int8_dynamic": "qcompiler.passes.int8_dynamic:Int8Dynamic",
+    "kv_int8": "qcompiler.passes.kv_int8:KvInt8",
     "awq": "qcompiler.passes.awq:Awq",
     "bias_correction": "qcompiler.passes.bias_correction:BiasCorrection",
     "int8": "qcompiler.passes.integers:Int8",
