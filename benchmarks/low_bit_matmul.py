@@ -4,9 +4,9 @@
     python -m benchmarks.low_bit_matmul memory [--layers 12]
 
 ``rows`` times one product of K = 2048 in interleaved rounds; a cell is the median in ms and, in brackets, how many
-times faster than float32 in the same rounds.  ``memory`` writes a stack of 2048 x 5632 and 5632 x 2048 matrices with external
-data and opens each form in a process of its own: MB of the file, seconds to open, MB resident at the peak of opening,
-afterwards, and after one run of 1 and of 128 rows; then ms of each.
+times faster than float32 in the same rounds.  ``memory`` writes a stack of 2048 x 5632 and 5632 x 2048 matrices with
+external data and opens each form in a process of its own: MB of the file, seconds to open, MB resident at the peak of
+opening, afterwards, and after one run of 1 and of 128 rows; then ms of each.
 """
 
 from __future__ import annotations

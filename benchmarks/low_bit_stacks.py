@@ -34,7 +34,7 @@ class _Builder:
     """Adds products with random weights to a graph."""
 
     def __init__(self, k: int, *, level: int = 4, per_token: bool = True) -> None:
-        self._rng = np.random.default_rng(0)
+        self.rng = np.random.default_rng(0)
         self.x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["b", "s", k]))
         imports = {"": 21, "com.microsoft": 1}
         self.graph = ir.Graph([self.x], [], nodes=[], opset_imports=imports, name="low_bit")
@@ -45,13 +45,13 @@ class _Builder:
 
     def blocks(self, k: int, n: int, bits: int, block: int, *, minimum: bool = False) -> BlockOperands:
         shape = (n, k // block, block * bits // 8)
-        data = self.constant("codes", self._rng.integers(0, 256, shape, np.uint8))
+        data = self.constant("codes", self.rng.integers(0, 256, shape, np.uint8))
         scales = self.constant("scales", np.full(shape[:2], 0.1 / k**0.5, np.float32))
         least = self.constant("minimum", np.ones((k // block, n), np.float32)) if minimum else None
         return BlockOperands(data, scales, None, least, bits, block, k, n, 0)
 
     def columns(self, k: int, n: int) -> ColumnOperands:
-        codes = self.constant("columns", self._rng.integers(-127, 128, (k, n), np.int8))
+        codes = self.constant("columns", self.rng.integers(-127, 128, (k, n), np.int8))
         return ColumnOperands(codes, self.constant("column_scale", np.full(n, 0.01 / k**0.5, np.float32)), 0)
 
     def folded(self, blocks: BlockOperands) -> ColumnOperands:
@@ -147,9 +147,7 @@ def stack(form: str, layers: int, k: int, n: int, path: Path) -> None:
     for _ in range(layers):
         for rows, columns in ((k, n), (n, k)):
             if form == "float32":
-                weight = (
-                    np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32) / rows**0.5
-                )
+                weight = build.rng.standard_normal((rows, columns)).astype(np.float32) / rows**0.5
                 x = build.add("MatMul", [x, build.constant("w", weight)])
                 continue
             blocks = build.blocks(rows, columns, 4, 32)

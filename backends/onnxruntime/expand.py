@@ -38,17 +38,53 @@ def _expand(node: ir.Node) -> str:
         raise AssertionError(f"{node.name} is not a DequantizeLinear of a graph")
     holder = scale.graph if isinstance(scale.graph, ir.Graph) else owner
     output = node.outputs[0]
+    if len(array_of(scale).shape) > 1:
+        return _expand_blocks(node, holder)
     cast = ir.node("Cast", [_centred(node, holder)], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_Cast")
     cast.outputs[0].name = f"{output.name}_cast"
     factor = _aligned_scale(node, scale, len(array_of(codes).shape), holder)
     mul = ir.node("Mul", [cast.outputs[0], factor], name=str(node.name))
     mul.metadata_props.update(node.metadata_props)
-    mul.outputs[0].shape, mul.outputs[0].type = output.shape, output.type
-    owner.insert_before(node, [cast, mul])
-    output.replace_all_uses_with(mul.outputs[0], replace_graph_outputs=True)
-    owner.remove(node, safe=True)
-    mul.outputs[0].name = output.name
+    _replace(node, [cast, mul])
     return str(node.metadata_props.get(ORIGIN, node.name))
+
+
+def _expand_blocks(node: ir.Node, holder: ir.Graph) -> str:
+    """Blocks along an axis: scales and zero points are gathered for every row first, which is folded too."""
+    codes, scale = node.inputs[0], node.inputs[1]
+    if codes is None or codes.const_value is None or scale is None:
+        raise AssertionError(f"{node.name} has no constant codes")
+    axis, block = _axis(node), node.attributes["block_size"].as_int()
+    length = int(str(codes.const_value.shape[axis]))
+    index = add_initializer(holder, f"{codes.name}_block_of_row", np.arange(length) // block)
+    nodes: list[ir.Node] = []
+
+    def made(op: str, inputs: list[ir.Value], **attributes: int) -> ir.Value:
+        nodes.append(ir.node(op, inputs, attributes, name=f"{node.name}_{op}_{len(nodes)}"))
+        nodes[-1].outputs[0].name = f"{node.outputs[0].name}_step{len(nodes)}"
+        return nodes[-1].outputs[0]
+
+    levels = made("Cast", [codes], to=int(ir.DataType.FLOAT))
+    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
+    if zero_point is not None:
+        wide = made("Cast", [zero_point], to=int(ir.DataType.FLOAT))
+        levels = made("Sub", [levels, made("Gather", [wide, index], axis=axis)])
+    made("Mul", [levels, made("Gather", [scale, index], axis=axis)])
+    nodes[-1].name = str(node.name)
+    nodes[-1].metadata_props.update(node.metadata_props)
+    _replace(node, nodes)
+    return str(node.metadata_props.get(ORIGIN, node.name))
+
+
+def _replace(node: ir.Node, nodes: list[ir.Node]) -> None:
+    owner, output, result = node.graph, node.outputs[0], nodes[-1].outputs[0]
+    if not isinstance(owner, ir.Graph):
+        raise AssertionError(f"{node.name} belongs to no graph")
+    result.shape, result.type = output.shape, output.type
+    owner.insert_before(node, nodes)
+    output.replace_all_uses_with(result, replace_graph_outputs=True)
+    owner.remove(node, safe=True)
+    result.name = output.name
 
 
 def _centred(node: ir.Node, holder: ir.Graph) -> ir.Value:

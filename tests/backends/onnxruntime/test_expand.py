@@ -1,0 +1,32 @@
+"""Weights of few bits that no kernel reads are expanded when the session is made, to what the dialect says."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler.backends.onnxruntime.legalize import legalize
+from tests.backends.onnxruntime.low_bit_graphs import Case, build, feed, options, run
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("group", [16, 48, None])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_blocks_are_expanded_exactly(bits: int, group: int | None, symmetric: bool) -> None:
+    case = Case(k=100, bits=bits, group=group, symmetric=symmetric)
+    model = build(case)
+    product = model.graph[-1]
+    twice = ir.node(
+        "Add", [product.inputs[1], product.inputs[1]], name="twice"
+    )  # an op without such a kernel
+    negative.outputs[0].name, negative.outputs[0].type = "negated", ir.TensorType(ir.DataType.FLOAT)
+    model.graph.insert_before(product, negative)
+    product.replace_input_with(1, negative.outputs[0])
+    expected = run(model, feed(case, 3), optimize=False)
+    (item,) = legalize(model, fuse=True, low_bit=options()).lowered
+    assert item.kernel == ""
+    assert "expanded" in item.reason
+    assert "DequantizeLinear" not in [node.op_type for node in model.graph]
+    # float32 sums in another order
+    np.testing.assert_allclose(run(model, feed(case, 3)), expected, rtol=1e-4, atol=1e-4)
