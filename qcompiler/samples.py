@@ -75,7 +75,7 @@ def _require_runnable(model: ir.Model, invented: FeedSource) -> None:
     """Refuse early where the model cannot run on made-up inputs: dimensions may have to fit one another."""
     from qcompiler.backends.onnxruntime.session import open_model, session_options
 
-    session = open_model(model, session_options(threads=1))
+    session = open_model(model, session_options(threads=1, optimize=False))
     feed = next(iter(invented))
     try:
         session.run({name: feed[name] for name in session.input_names})

@@ -122,10 +122,10 @@ def _loaded(model: ir.Model | Path | str) -> ir.Model:
 
 
 def _end_to_end(model: ir.Model | Path | str, threads: int) -> Session:
-    from qcompiler.backends.onnxruntime.session import open_file, open_model, session_options
+    from qcompiler.backends.onnxruntime.session import open_file, session_options
 
     if isinstance(model, ir.Model):
-        return open_model(model, session_options(threads=threads, optimize=False))
+        return OracleModel(model, threads=threads).session([str(value.name) for value in model.graph.outputs])
     return open_file(Path(model), session_options(threads=threads))
 
 

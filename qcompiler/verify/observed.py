@@ -21,6 +21,7 @@ import onnx_ir as ir
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.tapgraph import keep_outputs
 from qcompiler.data.feeds import Feed
+from qcompiler.verify.segmented import SegmentedSession, noted_cuts
 
 if TYPE_CHECKING:
     from qcompiler.backends.onnxruntime.session import OrtSession
@@ -39,7 +40,7 @@ class ObservedModel(abc.ABC):
             str(output.name): output for node in model.graph for output in node.outputs if output.name
         }
 
-    def session(self, names: Iterable[str]) -> OrtSession:
+    def session(self, names: Iterable[str]) -> OrtSession | SegmentedSession:
         """Open the model with exactly the values ``names`` as outputs; what they do not need is not run."""
         model = self.model.clone()
         made = {str(output.name): output for node in model.graph for output in node.outputs}
@@ -50,19 +51,23 @@ class ObservedModel(abc.ABC):
         return self._open(model)
 
     @abc.abstractmethod
-    def _open(self, model: ir.Model) -> OrtSession: ...
+    def _open(self, model: ir.Model) -> OrtSession | SegmentedSession: ...
 
 
 class OracleModel(ObservedModel):
-    """A model run node by node as it is written."""
+    """A model run node by node as it is written; a large one in segments, whose weights alone are in memory."""
 
     def __init__(self, model: ir.Model, *, threads: int) -> None:
         super().__init__(model)
         self._threads = threads
 
-    def _open(self, model: ir.Model) -> OrtSession:
+    def _open(self, model: ir.Model) -> OrtSession | SegmentedSession:
         from qcompiler.backends.onnxruntime.session import open_model, session_options
 
+        cuts = noted_cuts(model)
+        if cuts:
+            names = [str(value.name) for value in model.graph.outputs]
+            return SegmentedSession(model, names, cuts, threads=self._threads)
         return open_model(model, session_options(threads=self._threads, optimize=False))
 
 
@@ -130,5 +135,6 @@ def _optimized(path: Path, folder: Path) -> ir.Model:
         "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_BYTES
     )
     options.add_session_config_entry("optimization.disable_specified_optimizers", _LAYOUT_OPTIMIZERS)
+    options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are not in the graph
     open_file(path, options)
     return ir.load(target)

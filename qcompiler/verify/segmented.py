@@ -1,0 +1,118 @@
+"""Running a large model a segment at a time, so that the weights of one segment are in memory and no others.
+
+The cuts are found in the float model (:mod:`qcompiler.sequential.cuts`) and are names of values, which the dialect
+made of it has too.  They are noted in ``ir.Graph.meta``, which clones inherit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qcompiler.backends.base import Array, Session
+from qcompiler.calibration.tapgraph import tappable_values
+from qcompiler.sequential.cuts import segments
+from qcompiler.sequential.reads import reads
+from qcompiler.sequential.slice import slice_model
+
+if TYPE_CHECKING:
+    from qcompiler.backends.onnxruntime.session import OrtSession
+
+LARGE_BYTES = 1 << 30
+"""Float weights from which on a model is run in segments; below, holding all of them is faster."""
+
+_CUTS = "qcompiler.cuts"
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all constants."""
+    values = [value for graph in model.graphs() for value in graph.initializers.values()]
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+
+
+def note_cuts(model: ir.Model, *, large_bytes: int | None = None) -> bool:
+    """Let oracles of ``model``, and of what is made of clones of it, run in segments if it is large; say whether."""
+    limit = LARGE_BYTES if large_bytes is None else large_bytes
+    cuts = [part.exit for part in segments(model)[:-1]] if weight_bytes(model) > limit else []
+    if cuts:
+        model.graph.meta[_CUTS] = cuts
+    return bool(cuts)
+
+
+def noted_cuts(model: ir.Model) -> Sequence[Sequence[str]]:
+    """For every cut the values that pass it; none for a model to be run as a whole."""
+    cuts: Sequence[Sequence[str]] = model.graph.meta.get(_CUTS, ())
+    return cuts
+
+
+class SegmentedSession(Session):
+    """A model run from cut to cut as it is written; every run opens and closes a session for each segment."""
+
+    def __init__(
+        self, model: ir.Model, names: Iterable[str], cuts: Sequence[Sequence[str]], *, threads: int
+    ) -> None:
+        """``names`` are the outputs: values of the main graph. ``model`` must not change afterwards."""
+        self.output_names = list(dict.fromkeys(names))
+        self.input_names = [
+            str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers
+        ]
+        self._threads = threads
+        self._slices = _slices(model, self.output_names, cuts)
+
+    @property
+    def output_types(self) -> dict[str, str]:
+        """As the runtime names them: ``tensor(float)``."""
+        types: dict[str, str] = {}
+        for part in self._slices:
+            types |= self._open(part).output_types
+        return {name: types[name] for name in self.output_names}
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        known = dict(feeds)
+        found: dict[str, Array] = {}
+        wanted = set(self.output_names)
+        for part in self._slices:
+            session = self._open(part)
+            made = session.run({name: known[name] for name in session.input_names})
+            found |= {name: array for name, array in made.items() if name in wanted}
+            known |= made
+        return {name: found[name] for name in self.output_names}
+
+    def _open(self, part: ir.Model) -> OrtSession:
+        from qcompiler.backends.onnxruntime.session import open_model, session_options
+
+        return open_model(part, session_options(threads=self._threads, optimize=False))
+
+
+def _slices(model: ir.Model, names: Sequence[str], cuts: Sequence[Sequence[str]]) -> list[ir.Model]:
+    """The models to run one after another, up to the last that makes one of ``names``."""
+    values = tappable_values(model)
+    present = [[name for name in cut if name in values] for cut in cuts]
+    at = _parts(model, present)
+    last = max(at[name] for name in names)
+    slices = []
+    for index in range(last + 1):
+        handed_on = present[index] if index < last else []
+        wanted = dict.fromkeys([*handed_on, *(name for name in names if at[name] == index)])
+        known = present[index - 1] if index else []
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            slices.append(slice_model(model, known, unknown))
+    return slices
+
+
+def _parts(model: ir.Model, cuts: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The segment in which every value is made: one behind the last cut that anything it is made of passes."""
+    behind = {name: index + 1 for index, cut in enumerate(cuts) for name in cut}
+    parts: dict[str, int] = {}
+    for node in model.graph:
+        part = 0
+        for value in reads(node):
+            name = str(value.name)
+            part = max(part, behind.get(name, parts.get(name, 0)))
+        for output in node.outputs:
+            parts[str(output.name)] = part
+    # What passes a cut is made right before it, even where it depends on nothing behind the cut before.
+    return parts | {name: index for index, cut in enumerate(cuts) for name in cut}
