@@ -17,9 +17,7 @@ def test_blocks_are_expanded_exactly(bits: int, group: int | None, symmetric: bo
     case = Case(k=100, bits=bits, group=group, symmetric=symmetric)
     model = build(case)
     product = model.graph[-1]
-    twice = ir.node(
-        "Add", [product.inputs[1], product.inputs[1]], name="twice"
-    )  # an op without such a kernel
+    negative = ir.node("Neg", [product.inputs[1]], name="negative")  # an op without such a kernel
     negative.outputs[0].name, negative.outputs[0].type = "negated", ir.TensorType(ir.DataType.FLOAT)
     model.graph.insert_before(product, negative)
     product.replace_input_with(1, negative.outputs[0])
