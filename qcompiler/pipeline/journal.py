@@ -62,7 +62,7 @@ class FolderJournal(Journal):
         if known is not None:
             return known
         solved = solve()
-        strange = [name for name, array in solved.items() if array.dtype.isbuiltin != 1]
+        strange = [name for name, array in solved.items() if np.dtype(array.dtype.str) != array.dtype]
         if strange:
             raise AssertionError(f"{key}: {strange[0]!r} is not of one of NumPy's own types")
         content = io.BytesIO()

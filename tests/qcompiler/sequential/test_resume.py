@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -114,6 +115,22 @@ def test_a_failure_later_keeps_what_was_solved(tmp_path: Path, caplog: pytest.Lo
         found = FolderJournal(kept).recall("a", dict)
         assert found["x"].tolist() == [1, 1, 1]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("f4").newbyteorder("<"), np.dtype("u1"), np.dtype("f2")])
+def test_arrays_come_back_as_they_were(tmp_path: Path, dtype: np.dtype[np.generic]) -> None:
+    """Little-endian by name too, as mapped weights are."""
+    array = np.arange(6).reshape(2, 3).astype(dtype).T
+    FolderJournal(tmp_path).recall("a", lambda: {"x": array})
+    found = FolderJournal(tmp_path).recall("a", dict)["x"]
+    assert found.dtype == array.dtype
+    assert found.flags.f_contiguous
+    np.testing.assert_array_equal(found, array)
+
+
+def test_a_type_that_numpy_cannot_store_is_a_defect(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="own types"):
+        FolderJournal(tmp_path).recall("a", lambda: {"x": np.zeros(3, ml_dtypes.int4)})
 
 
 def test_what_cannot_be_read_is_solved_again(tmp_path: Path) -> None:
