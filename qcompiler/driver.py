@@ -28,6 +28,7 @@ from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
 from qcompiler.samples import open_samples
 from qcompiler.tensors import spooling
+from qcompiler.verify.needs import refuse_unverifiable
 from qcompiler.verify.segmented import note_cuts
 
 DEFAULT_OPTIONS = CompileOptions()
@@ -70,6 +71,7 @@ def compile(
     side_files = read_side_files(model, path)
     source = load_model(model)
     require_data(request.passes, calibration)
+    refuse_unverifiable(source, options.verify)
     samples = open_samples(source, calibration, options)
     with spooling(path.parent):
         prepared = prepare(source, opset=options.opset)

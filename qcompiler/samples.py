@@ -11,6 +11,7 @@ from qcompiler.data import FeedSource, hold_out, input_specs, open_each
 from qcompiler.data.random import invent
 from qcompiler.errors import CalibrationError
 from qcompiler.request import CompileOptions
+from qcompiler.verify.segmented import LARGE_BYTES, weight_bytes
 
 RANDOM = "random"
 RANDOM_SAMPLES = 8
@@ -72,7 +73,12 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
 
 
 def _require_runnable(model: ir.Model, invented: FeedSource) -> None:
-    """Refuse early where the model cannot run on made-up inputs: dimensions may have to fit one another."""
+    """Refuse early where the model cannot run on made-up inputs: dimensions may have to fit one another.
+
+    A large model is not held in memory for that: verification, which runs it in segments, says so later.
+    """
+    if weight_bytes(model) > LARGE_BYTES:
+        return
     from qcompiler.backends.onnxruntime.session import open_model, session_options
 
     session = open_model(model, session_options(threads=1, optimize=False))
