@@ -14,10 +14,27 @@ FILE = "genai_config.json"
 UNLIMITED = 2048
 """Context length written where a configuration names none."""
 
-_TYPES = {
-    "gemma3_text": "gemma3_text",
-    "gpt2": "gpt2",
-}
+_TYPES = frozenset(
+    {
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "gptoss",
+        "granite",
+        "llama",
+        "mistral",
+        "nemotron",
+        "olmo",
+        "phi",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    }
+)
+"""Text decoders that onnxruntime-genai 0.18 knows by name; what it does with them is the same."""
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 
@@ -116,6 +133,6 @@ def _ids(value: object) -> list[int]:
 
 
 def model_type(config: Config) -> str:
-    """What onnxruntime-genai calls the architecture."""
-    kind = str(config.get("model_type"))
-    return _TYPES.get(kind, kind)
+    """What onnxruntime-genai calls the architecture: its own name, or any decoder."""
+    kind = str(config.get("model_type")).replace("gpt_oss", "gptoss")
+    return kind if kind in _TYPES else "decoder"
