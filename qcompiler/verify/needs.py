@@ -2,7 +2,8 @@
 
 Compiling holds one weight at a time; comparing runs the models.  Measured as multiples of the float weights' bytes:
 timing holds the float model as the runtime packs it beside the compiled one; comparing holds three models where they
-are small, and of large ones the deployed model and a segment of the others.  These are estimates: activations and caches of the data come on top.
+are small, and of large ones the deployed model and a segment of the others.  These are estimates: activations and
+caches of the data come on top.
 """
 
 from __future__ import annotations
