@@ -80,6 +80,8 @@ class Lowering:
     rounding_db: float | None = None
     """SQNR down to which the kernel may differ from the dialect by rounding activations that the dialect leaves in
     float; None where it computes what the dialect says."""
+    copy_bytes: int = 0
+    """Bytes that a second form of the weight adds, for the first node that needs it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,18 @@ class LegalizeReport:
 
     lowered: tuple[Lowering, ...] = ()
     fusions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def copies(self) -> str:
+        """What second forms of weights cost, in a sentence; "" where there are none."""
+        nodes = sum(1 for item in self.lowered if item.copy_bytes)
+        size_bytes = sum(item.copy_bytes for item in self.lowered)
+        if not nodes:
+            return ""
+        return (
+            f"{nodes} weights have an int8 copy for prefill, {size_bytes / 1e6:.1f} MB in all: "
+            "--size-first leaves it out."
+        )
 
 
 class Session(abc.ABC):
@@ -137,6 +151,16 @@ class Target(abc.ABC):
     def caveat(self) -> str:
         """What checks on this machine cannot show about the machine that will run the model; "" where nothing."""
         return ""
+
+    @property
+    def untimed(self) -> str:
+        """Why a result is not compared with float by the clock; "" where it is."""
+        return ""
+
+    @property
+    def two_bit_types(self) -> bool:
+        """Whether codes of 2 bits must be int2 or uint2 (opset 25) to take 2 bits in its files."""
+        return False
 
     @property
     @abc.abstractmethod

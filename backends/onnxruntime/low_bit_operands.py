@@ -78,6 +78,10 @@ class LowBitOperands:
             self._blocks[key] = None if made is None else _stored(node, made, weight.outputs)
         return self._blocks[key]
 
+    def has_columns(self, node: ir.Node, k_axis: int) -> bool:
+        """Whether the int8 columns of a weight are in the graph already."""
+        return (node, k_axis) in self._columns
+
     def columns(self, node: ir.Node, k_axis: int) -> ColumnOperands:
         """The weight as int8 columns."""
         key = node, k_axis

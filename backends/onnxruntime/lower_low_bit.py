@@ -122,6 +122,7 @@ class _Products:
 
     def _both(self, product: LowBitProduct, weight: LowBitWeight) -> Lowering:
         blocks = self.operands.blocks(product.maker, product.k_axis, exact=True)
+        new = not self.operands.has_columns(product.maker, product.k_axis)
         columns = self.operands.columns(product.maker, product.k_axis)
         assert blocks is not None
         name, x = str(product.node.name), product.activation
@@ -137,7 +138,11 @@ class _Products:
             f"{_bits(columns.size_bytes, weight)} more for int8 from there on"
         )
         return Lowering(
-            name, "If(MatMulNBits, DynamicQuantizeMatMul)", reason, rounding_db=COLUMN_ROUNDING_DB
+            name,
+            "If(MatMulNBits, DynamicQuantizeMatMul)",
+            reason,
+            rounding_db=COLUMN_ROUNDING_DB,
+            copy_bytes=columns.size_bytes if new else 0,
         )
 
     def _few_rows(self, product: LowBitProduct) -> ir.Value:
