@@ -7,6 +7,9 @@ with the smallest output error ``||X (W - Q(s W) / s)||^2``, computed from the G
 together (:mod:`qcompiler.numerics.awq`).  ``1/s`` goes into what makes X (:mod:`qcompiler.graph.fold`), so that the
 float output stays the same.  Then weights are clipped where that lowers the output error further.
 
+Where gptq or gptaq comes next, errors are corrected by later rows, and what rounding row k costs is D[k] of
+``X'X = A' D A`` (:mod:`qcompiler.numerics.gptq`): scales are then searched with D in the place of X'X.
+
 Q is the format and search of the pass that comes next (int4 in groups of 32 where none does).  Where that pass
 searches its scales itself (mse, hqq, k_quant) or corrects errors (gptq, gptaq) it clips by its own measure, and
 clipping before would only hide the weights from it: ``clip`` is then off unless asked for.
@@ -37,6 +40,7 @@ from qcompiler.graph.weighted import WeightedNode, weighted
 from qcompiler.numerics.awq import search_clip, search_scales
 from qcompiler.numerics.formats.affine import Affine
 from qcompiler.numerics.formats.base import Float32, Format, Search
+from qcompiler.numerics.gptq import remaining
 from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.base import Action, NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.journal import Arrays
@@ -96,11 +100,12 @@ class Awq(Pass):
 
             def find() -> Arrays:
                 gram, _ = statistics.gram(Gram(group.name))
-                return _found_scales(group, np.asarray(gram, np.float32), fmt, search, self.steps)
+                seen = _after_corrections(np.asarray(gram, np.float32), context)
+                return _found_scales(group, seen, fmt, search, self.steps)
 
             found = context.journal.recall(f"awq/{group.name}/scales", find)
             scales, (ratio, before, after) = found["scales"].astype(np.float32), found["figures"]
-            words.append(f"ratio {ratio:g} for {fmt.name}, output error {before:.2e} -> {after:.2e}")
+            words.append(f"ratio {ratio:g} for {fmt.name}, {_measure(context)} {before:.2e} -> {after:.2e}")
             obstacle = "" if after < before else f"no ratio lowers the output error of {before:.2e}"
         if not obstacle:
             words.append(f"1/s {self._scale(group, scales)}")
@@ -193,6 +198,20 @@ def _found_scales(group: _Group, gram: Float32, fmt: Format, search: Search, ste
 
 def _following(context: PassContext) -> WeightOnly | None:
     return next((item for item in context.following if isinstance(item, WeightOnly)), None)
+
+
+def _measure(context: PassContext) -> str:
+    following = _following(context)
+    corrected = following is not None and following.settings.solver.from_inputs
+    return "error left by corrections" if corrected else "output error"
+
+
+def _after_corrections(gram: Float32, context: PassContext) -> Float32:
+    """The Gram matrix that prices the rounding of a row, given what the solver to come does about it."""
+    following = _following(context)
+    if following is None or not following.settings.solver.from_inputs:
+        return gram
+    return remaining(gram, following.settings.damping)
 
 
 def _next_format(context: PassContext) -> tuple[Format, Search]:

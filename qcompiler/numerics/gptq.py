@@ -144,6 +144,16 @@ def unit_factor(gram: Float64) -> Float64:
     return factor
 
 
+def remaining(gram: Float32, damping: float) -> Float32:
+    """D of ``H = A' D A`` as a diagonal Gram matrix ``[K, K]``: what a row costs once later rows correct it."""
+    damped = damp(gram, damping)
+    turns = falling(damped.diagonal())
+    upper = np.linalg.cholesky(damped[np.ix_(turns, turns)][::-1, ::-1])[::-1, ::-1]
+    costs = np.empty(len(gram), np.float32)
+    costs[turns] = np.square(upper.diagonal())
+    return np.diag(costs)
+
+
 def _importance(damped: Float64) -> Float32:
     diagonal = damped.diagonal()
     relative: Float32 = (diagonal / diagonal.mean()).astype(np.float32)

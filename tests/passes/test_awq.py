@@ -110,6 +110,17 @@ def test_the_format_is_that_of_the_next_pass() -> None:
     assert all("for int4" in decision.detail for decision in report.nodes)
 
 
+def test_a_solver_that_corrects_errors_is_reckoned_with() -> None:
+    """Scales differ from those for rounding: what other rows can make good counts for less."""
+    model = block()
+    plain, corrected = (
+        awq(model, Awq(clip=False), (Int4(solver=each),))[0] for each in (Solver.MSE, Solver.GPTQ)
+    )
+    wanted = run(model)
+    np.testing.assert_allclose(run(corrected), wanted, rtol=0, atol=1e-5 * float(np.abs(wanted).max()))
+    assert not np.array_equal(constant(plain, "w0"), constant(corrected, "w0"))
+
+
 def test_what_is_left_alone_is_said() -> None:
     text = "y = MatMul (x, w2) tanh = Tanh (y) z = MatMul (tanh, w3) other = MatMul (tanh, w3)"
     constants: Arrays = {"w2": CONSTANTS["w2"], "w3": normal(16, 8, seed=4)}

@@ -254,3 +254,15 @@ def test_gptaq_comes_nearer_to_the_float_models_output(static: bool) -> None:
         gain.append(distance[0] / distance[1])
     # Rows after the one that causes drift make good what they can reach of it; demand a tenth on average.
     assert np.mean(gain) < 0.9
+
+
+def test_what_remains_after_corrections_is_the_conditional_variance() -> None:
+    """D of a row is 1 / (H^-1)[k, k] of it and the rows after it, which is least where all others can correct it."""
+    _, gram = correlated(12, 3)
+    damped = gptq.damp(gram, 0.01)
+    costs = np.diagonal(gptq.remaining(gram, 0.01))
+    turns = gptq.falling(np.diagonal(damped))
+    for at, row in enumerate(turns):
+        rest = turns[at:]
+        expected = 1 / np.linalg.inv(damped[np.ix_(rest, rest)])[0, 0]
+        np.testing.assert_allclose(costs[row], expected, rtol=1e-4)  # stored in float32
