@@ -35,6 +35,7 @@ from qcompiler.calibration.requests import ChannelMeanSquare, Gram, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.graph.low_bit import store_low_bit
+from qcompiler.graph.low_bit_codes import TWO_BIT_OPSET
 from qcompiler.graph.weighted import WeightedNode, weighted
 from qcompiler.low_bit.order import ordered
 from qcompiler.low_bit.readers import Selection, can_be_observed, tied_to, unreadable
@@ -140,6 +141,10 @@ class WeightOnly(Pass):
     def weight_bits(self, target: Target) -> int:
         del target
         return min(stored.code_bits for stored in self.formats())
+
+    def least_opset(self, target: Target) -> int:
+        narrow = any(stored.code_bits <= 2 for stored in self.formats())
+        return TWO_BIT_OPSET if narrow and target.two_bit_types else 0
 
     def check(self, target: Target) -> None:
         for stored in self.formats():

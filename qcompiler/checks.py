@@ -51,9 +51,8 @@ def never_slower(
     Each round puts back twice as many nodes as the one before, worst first, so that a model with hundreds of
     them is not compiled hundreds of times.
     """
-    if (
-        options.verify != "speed" or pipeline.target.caveat()
-    ):  # this machine's timing says nothing about another
+    target = pipeline.target  # this machine's timing says nothing about another
+    if options.verify != "speed" or target.caveat() or target.untimed:
         return built, None
     baseline = _baseline(source, pipeline, built.path.parent)
     feeds = [feed for feed, _ in zip(samples.held_out, range(SPEED_FEEDS), strict=False)]

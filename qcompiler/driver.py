@@ -74,7 +74,7 @@ def compile(
     refuse_unverifiable(source, options.verify)
     samples = open_samples(source, calibration, options)
     with spooling(path.parent):
-        prepared = prepare(source, opset=options.opset)
+        prepared = prepare(source, opset=max(options.opset, request.least_opset))
     note_cuts(source)
     selected = select_nodes(source, request.include, request.exclude)
     pipeline = Pipeline(

@@ -64,6 +64,11 @@ class Request:
     notes: tuple[str, ...] = ()
     """What was added to the user's words."""
 
+    @property
+    def least_opset(self) -> int:
+        """Lowest opset that the formats asked for need."""
+        return max(item.least_opset(self.target) for item in self.passes)
+
 
 def resolve(
     passes: str | Sequence[str | Pass] | None,

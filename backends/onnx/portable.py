@@ -65,6 +65,14 @@ class Onnx(Target):
     def weight(self) -> WeightFormat:
         return WeightFormat(bits=7 if self.reduce_range else 8)
 
+    @property
+    def untimed(self) -> str:
+        return "what runs a portable model decides how fast it is"
+
+    @property
+    def two_bit_types(self) -> bool:
+        return True
+
     def support(self, node: ir.Node) -> Support:
         if node.domain not in ("", "ai.onnx"):
             return Support(reason=f"{node.domain}.{node.op_type} is not a standard operator")

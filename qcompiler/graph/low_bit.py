@@ -162,12 +162,12 @@ def _operands(
     operands = [chain.tensor("quantized", code_tensor(codes, stored, container))]
     if container.table is not None:
         operands.append(chain.array("table", container.table))
-    operands.append(scale_value(chain, grid, axis, flat=flat))
+    operands.append(scale_value(chain, stored, grid, axis, flat=flat))
     if grid.zero_point is not None:
         zero = grid.zero_point.reshape(-1) if flat else laid_out(grid.zero_point, axis)
         operands.append(chain.tensor("zero_point", integer_tensor(zero, container.dtype)))
     elif grid.offset is not None:
-        operands.append(min_value(chain, grid, axis))
+        operands.append(min_value(chain, stored, grid, axis))
     return operands
 
 

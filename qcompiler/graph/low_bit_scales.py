@@ -17,9 +17,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.graph.constant_chain import ConstantChain
-from qcompiler.numerics.formats.base import Grid
+from qcompiler.graph.low_bit_codes import integer_tensor
+from qcompiler.numerics.formats.base import Format, Grid
 from qcompiler.numerics.formats.double import BLOCK, MIDDLE, SCALE_CODES, SCALE_MEAN, SCALE_STEP
-from qcompiler.numerics.formats.k_quants import MIN_CODES, SUPER_MIN, SUPER_SCALE
+from qcompiler.numerics.formats.k_quants import MIN_CODES, SUPER_MIN, SUPER_SCALE, KQuant
 
 Array = npt.NDArray[np.generic]
 
@@ -27,12 +28,14 @@ _EXPONENT_BIAS = 127
 """Of e8m0, the type of a power of two in 8 bits (OCP Microscaling Formats 1.0)."""
 
 
-def scale_value(chain: ConstantChain, grid: Grid, axis: int, *, flat: bool) -> ir.Value:
+def scale_value(chain: ConstantChain, stored: Format, grid: Grid, axis: int, *, flat: bool) -> ir.Value:
     """The scales ``[G, N]``, ``[N, G]`` for ``axis`` 1, or 1-D ``[N]`` where ``flat``."""
     if SCALE_STEP in grid.parts:
         return _double_quantized(chain, grid, axis)
     if SUPER_SCALE in grid.parts:
-        return _super_blocks(chain, grid, axis, SCALE_CODES, SUPER_SCALE, "scale", flat=flat)
+        return _super_blocks(
+            chain, grid, axis, SCALE_CODES, SUPER_SCALE, "scale", flat=flat, narrow=_is_narrow(stored)
+        )
     if "tensor_scale" in grid.parts:
         return _float8(chain, grid, axis)
     if "exponents" in grid.parts:
@@ -40,12 +43,14 @@ def scale_value(chain: ConstantChain, grid: Grid, axis: int, *, flat: bool) -> i
     return chain.array("scale", grid.scale.reshape(-1) if flat else laid_out(grid.scale, axis))
 
 
-def min_value(chain: ConstantChain, grid: Grid, axis: int) -> ir.Value:
+def min_value(chain: ConstantChain, stored: Format, grid: Grid, axis: int) -> ir.Value:
     """What is subtracted from every weight of a group, laid out as the scales."""
     if grid.offset is None:
         raise AssertionError("a grid without offset has no minimum")
     if SUPER_MIN in grid.parts:
-        return _super_blocks(chain, grid, axis, MIN_CODES, SUPER_MIN, "min", flat=False)
+        return _super_blocks(
+            chain, grid, axis, MIN_CODES, SUPER_MIN, "min", flat=False, narrow=_is_narrow(stored)
+        )
     return chain.array("min", laid_out(grid.offset, axis))
 
 
@@ -76,12 +81,18 @@ def _super_blocks(
     suffix: str,
     *,
     flat: bool,
+    narrow: bool,
 ) -> ir.Value:
     """Integers of a group times the float16 of its super-block."""
     codes, factor = (laid_out(grid.parts[name], axis) for name in (codes_name, super_name))
     supers = grid.parts[super_name].shape[0]
     groups = grid.parts[codes_name].shape[0]
-    operands = [chain.array(f"{suffix}_codes", codes.reshape(-1) if flat else codes)]
+    codes = codes.reshape(-1) if flat else codes
+    operands = [
+        chain.tensor(f"{suffix}_codes", integer_tensor(codes, ir.DataType.UINT4))
+        if narrow
+        else chain.array(f"{suffix}_codes", codes)
+    ]
     if flat:
         operands.append(chain.array(f"super_{suffix}", factor.reshape(-1)))
         return chain.node("DequantizeLinear", operands, {"axis": 0}, suffix, (codes.size,))
@@ -92,6 +103,11 @@ def _super_blocks(
         operands.append(chain.array(f"super_{suffix}", factor))
         attributes = {"axis": axis, "block_size": _groups_of_a_super_block(groups, supers)}
     return chain.node("DequantizeLinear", operands, attributes, suffix, codes.shape)
+
+
+def _is_narrow(stored: Format) -> bool:
+    """Whether scales and minima of groups are codes of 4 bits."""
+    return isinstance(stored, KQuant) and stored.layout.scale_bits <= 4
 
 
 def _groups_of_a_super_block(groups: int, supers: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qcompiler.graph.low_bit_codes import container_of
+from qcompiler.graph.low_bit_codes import TWO_BIT_OPSET, container_of
 from qcompiler.graph.weighted import WeightedNode
 from qcompiler.low_bit.readers import PRODUCTS
 from qcompiler.low_bit.solver import Settings
@@ -36,7 +36,9 @@ def detail_of(
     shape = owner.weight_shape
     columns = shape[owner.output_axis]
     bits = stored.bits_per_weight(math.prod(shape) // columns, columns)
-    container = container_of(stored, context.model.graph.opset_imports[""])
+    # A target without use for the narrow types packs 2-bit codes when it lowers them.
+    opset = context.model.graph.opset_imports[""] if context.target.two_bit_types else TWO_BIT_OPSET
+    container = container_of(stored, opset)
     wide = f", codes in {container.bits}-bit containers" if container.bits > stored.code_bits else ""
     shared = "" if view.node is owner.node else f", codes of {owner.name!r}, which shares it"
     return f"{format_words(stored)}, {_solver_words(owner, settings, weighed=weighed)}: {bits:.2f} bits{wide}{shared}"

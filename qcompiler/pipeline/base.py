@@ -113,6 +113,11 @@ class Pass(abc.ABC):
         del target
         return None
 
+    def least_opset(self, target: Target) -> int:
+        """Lowest opset that what it puts into a model for ``target`` needs."""
+        del target
+        return 0
+
     def check(self, target: Target) -> None:
         """Refuse, before anything is read, options that make no sense or that ``target`` cannot run.
 

@@ -84,6 +84,7 @@ class CompileFacts:
         requested_bits, achieved_bits: per weight; achieved counts scales, zero points and what stayed float.
         quantized_bits: of weights in low-bit formats, scales and zero points included; 0 where there are none.
         quantized_share: their share of all weights.
+        untimed: why it was not timed, where the target is not.
         outputs: the graph outputs in each of the three comparisons.
         worst: values inside with the lowest SQNR, worst first.
         kernels: integer kernels that run quantized nodes, by count.
@@ -106,6 +107,7 @@ class CompileFacts:
     quantized_bits: float
     quantized_share: float
     speed: SpeedFacts | None
+    untimed: str
     samples: int
     held_out: str
     outputs: tuple[ValueFacts, ...]

@@ -55,6 +55,7 @@ def gather(
         quantized_bits=manifest.bits.quantized,
         quantized_share=manifest.bits.quantized_share,
         speed=_speed(result, threads),
+        untimed=result.target.untimed,
         samples=verification.samples if verification else 0,
         held_out=manifest.calibration.held_out if manifest.calibration else verified_on,
         outputs=outputs,
@@ -66,7 +67,7 @@ def gather(
         left_in_float=_left_in_float(result),
         reverted=tuple(manifest.reverted),
         warnings=result.warnings,
-        hints=hints_for(result.passes, outputs),
+        hints=(*hints_for(result.passes, outputs), *filter(None, [result.legalized.copies])),
     )
 
 

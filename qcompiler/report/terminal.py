@@ -44,6 +44,8 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
         interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
         threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
         table.add_row("speed", f"{speed.ratio:.2f}x float ({interval}, {threads})")
+    elif facts.untimed:
+        table.add_row("speed", f"not timed: {facts.untimed}")
     table.add_row("manifest", facts.manifest)
     print_table(console, table)
 

@@ -10,7 +10,7 @@ from typing import cast
 import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, Lowering, NodeKernel, NodeKey, Target
-from qcompiler.backends.onnx.portable import Onnx
+from qcompiler.backends.onnxruntime.cpu import OrtCpu
 from qcompiler.build import Build
 from qcompiler.pipeline.base import NodeDecision, Pass, PassReport
 from qcompiler.pipeline.run import Pipeline
@@ -48,7 +48,7 @@ class StandInPipeline:
 
     passes: tuple[Pass, ...] = ()
     reference: ir.Model | None = None
-    target: Target = field(default_factory=Onnx)
+    target: Target = field(default_factory=OrtCpu)
 
     def as_pipeline(self) -> Pipeline:
         return cast(Pipeline, self)
