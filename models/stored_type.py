@@ -40,4 +40,5 @@ def _narrow(
     for node, index in readers:
         node.replace_input_with(index, cast.outputs[0])
     value.const_value = ir.tensor(half, name=value.name)
+    value.type = ir.TensorType(ir.DataType.FLOAT16)
     graph.insert_before(graph[0], cast)
