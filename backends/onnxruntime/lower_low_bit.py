@@ -45,6 +45,7 @@ class LowBitOptions:
     Attributes:
         prefill_rows: rows from which the int8 product is taken; asked for at the first product that needs to know.
         largest_code: of int8 columns.
+        smallest: weights of the smallest product that gets an If.
     """
 
     exact: bool
@@ -52,6 +53,7 @@ class LowBitOptions:
     per_token: bool
     largest_code: int
     prefill_rows: Callable[[], int]
+    smallest: int = SMALL_WEIGHTS
 
 
 def lower_low_bit(model: ir.Model, operands: LowBitOperands, options: LowBitOptions) -> list[Lowering]:
@@ -96,7 +98,7 @@ class _Products:
             return "blocks"
         if exact is None or _wasteful(exact.bits, weight) or not _has_rank(product, exact.minimum):
             return "columns"
-        if self.options.size_first or weight.codes.size < SMALL_WEIGHTS:
+        if self.options.size_first or weight.codes.size < self.options.smallest:
             return "blocks"
         if rows is None:
             return "both"
