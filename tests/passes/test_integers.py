@@ -7,19 +7,13 @@ import onnx_ir as ir
 import pytest
 
 import qcompiler
-from qcompiler.backends.onnx.portable import Onnx
-from qcompiler.backends.onnxruntime.session import open_model, session_options
-from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.graph.low_bit import FORMAT
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.passes.integers import Int4
-from qcompiler.passes.weight_only import WeightOnly
-from qcompiler.pipeline.base import PassContext, PassReport
-from qcompiler.pipeline.parse import parse_passes
 from tests.passes.graphs import Arrays, graph, normal
+from tests.passes.low_bit import made, product, quantize, rounded, run
 
-Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ALL = (
     "int8",
     "int4",
@@ -30,38 +24,6 @@ ALL = (
     "int2",
     "int8:symmetric=false",
 )
-
-
-def quantize(
-    model: ir.Model, item: WeightOnly, *, exclude: tuple[str, ...] = ()
-) -> tuple[ir.Model, PassReport]:
-    result = model.clone()
-    selected = frozenset(str(node.name) for node in model.graph.all_nodes()) - set(exclude)
-    return result, item.apply(PassContext(result, model, selected, Onnx()), Statistics())
-
-
-def made(words: str) -> WeightOnly:
-    (item,) = parse_passes(words)
-    assert isinstance(item, WeightOnly)
-    return item
-
-
-def run(model: ir.Model, **feed: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Array:
-    outputs = open_model(model, session_options(threads=1, optimize=False)).run(feed)
-    return next(iter(outputs.values())).astype(np.float32)
-
-
-def product(rows: int = 72) -> ir.Model:
-    return graph(
-        f'<ir_version: 10, opset_import: ["" : 21]> net (float[N, {rows}] x) => (float[N, 8] y) {{y = MatMul (x, w)}}',
-        {"w": normal(rows, 8)},
-    )
-
-
-def rounded(weights: Array, item: WeightOnly) -> Array:
-    """The weight as the numerics alone have it."""
-    grid = item.stored.fit(weights)
-    return item.stored.decode(item.stored.encode(weights, grid), grid)
 
 
 @pytest.mark.parametrize("words", ALL)
