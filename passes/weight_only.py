@@ -167,6 +167,18 @@ class WeightOnly(Pass):
         owners = [view for view in found if self._is_owner(view, context, order)]
         return [request for view in owners if (request := self._request(view, context)) is not None]
 
+    def foreseen(self, context: PassContext) -> PassReport:
+        order = _graph_order(context.model)
+        decisions = []
+        for node in context.nodes():
+            view = weighted(node)
+            reason = unreadable(node) if view is None else self._selection.refusal(view, context)
+            if reason:
+                decisions.append(NodeDecision(str(node.name), node.op_type, "skipped", reason))
+            elif view is not None:
+                decisions.append(self._decision(view, self._shared(view, context, order)[-1], context))
+        return PassReport(self.name, tuple(decisions))
+
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         order = _graph_order(context.model)
         decisions = [self._decide(node, context, statistics, order) for node in context.nodes()]

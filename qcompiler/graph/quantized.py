@@ -87,7 +87,13 @@ def _dequantized(value: ir.Value) -> Array:
     codes, scale, *rest = (array_of(operand) for operand in node.inputs if operand is not None)
     attribute = node.attributes.get("axis")
     axis = int(attribute.as_int()) if attribute is not None else 1
+    zero_point = rest[0].astype(np.int32) if rest else np.array(0, np.int32)
+    block = node.attributes.get("block_size")
+    if block is not None and block.as_int():
+        index = np.arange(codes.shape[axis]) // int(block.as_int())
+        spread = np.take(scale, index, axis)
+        zeros = np.take(zero_point, index, axis) if zero_point.ndim else zero_point
+        return dequantize(codes.astype(np.int32), spread, zeros)
     shaped = along_axis(scale, axis, codes.ndim) if scale.ndim else scale
-    zero_point = rest[0] if rest else np.array(0, np.int8)
     zero = along_axis(zero_point, axis, codes.ndim) if zero_point.ndim else zero_point
     return dequantize(codes.astype(np.int32), shaped, zero)

@@ -1,7 +1,8 @@
 """What each pass could do with a model.
 
-A pass that needs no data is tried on a copy.  One that needs data is asked which activations it would observe; what
-a quantizing one could do with fixed ranges is what the target's table says.
+A pass that foresees what it would do is asked.  Another that needs no data is tried on a copy; one that needs data is
+asked which activations it would observe, and what a quantizing one could do with fixed ranges is what the target's
+table says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from qcompiler.backends.base import Target
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import QCompilerError
 from qcompiler.inspect.inspection import PassOutlook, WeightInfo
-from qcompiler.pipeline.base import NodeDecision, Pass, PassContext
+from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.registry import pass_class, pass_table
 
 
@@ -31,6 +32,10 @@ def _outlook(name: str, model: ir.Model, target: Target, weights: Sequence[Weigh
     except (ImportError, AttributeError, TypeError) as error:
         return PassOutlook(name, {}, 0.0, {}, f"cannot be loaded: {error}")
     try:
+        foreseen = made.foreseen(_context(model, target))
+        if foreseen is not None:
+            note = "needs calibration data" if made.needs_data else "needs no data"
+            return _reported(foreseen, note, weights)
         return (
             _needing_data(made, model, target, weights)
             if made.needs_data
@@ -42,10 +47,14 @@ def _outlook(name: str, model: ir.Model, target: Target, weights: Sequence[Weigh
 
 def _tried(made: Pass, model: ir.Model, target: Target, weights: Sequence[WeightInfo]) -> PassOutlook:
     report = made.apply(_context(model, target), Statistics({}))
+    return _reported(report, "needs no data", weights)
+
+
+def _reported(report: PassReport, note: str, weights: Sequence[WeightInfo]) -> PassOutlook:
     changed = [item for item in report.nodes if item.action != "skipped"]
     left = Counter(_general(item.detail) for item in report.nodes if item.action == "skipped")
     share = _bytes_share({item.node for item in changed}, weights)
-    return PassOutlook(made.name, _operators(changed), share, dict(left.most_common()), "needs no data")
+    return PassOutlook(report.name, _operators(changed), share, dict(left.most_common()), note)
 
 
 def _needing_data(made: Pass, model: ir.Model, target: Target, weights: Sequence[WeightInfo]) -> PassOutlook:

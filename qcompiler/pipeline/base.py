@@ -138,6 +138,11 @@ class Pass(abc.ABC):
         del context
         return ()
 
+    def foreseen(self, context: PassContext) -> PassReport | None:
+        """What :meth:`apply` would report, without doing it; None where only doing it tells."""
+        del context
+        return None
+
     @abc.abstractmethod
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         """Change ``context.model`` in place and report every node that was looked at."""

@@ -7,10 +7,13 @@ import onnx_ir as ir
 import pytest
 
 import qcompiler
+from qcompiler.backends.onnx.portable import Onnx
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.graph.low_bit import FORMAT
+from qcompiler.graph.quantized import quantized_product
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.passes.integers import Int4
+from qcompiler.pipeline.base import PassContext
 from tests.passes.graphs import Arrays, graph, normal
 from tests.passes.low_bit import made, product, quantize, rounded, run
 
@@ -132,3 +135,20 @@ def test_weights_that_are_not_finite_name_their_node() -> None:
     model.graph.initializers["w"].const_value = ir.tensor(weight, name="w")
     with pytest.raises(UnsupportedError, match="MatMul_0"):
         quantize(model, Int4())
+
+
+def test_what_it_would_do_is_foreseen() -> None:
+    for model, item in ((tied(), Int4()), (tied(), made("int4:lm_head=false")), (product(), Int4())):
+        selected = frozenset(str(node.name) for node in model.graph)
+        foreseen = item.foreseen(PassContext(model, model, selected, Onnx()))
+        assert foreseen == quantize(model, item)[1]
+
+
+def test_biases_can_be_corrected_for_codes_in_groups() -> None:
+    quantized, _ = quantize(product(), Int4())
+    view = quantized_product(next(node for node in quantized.graph if node.op_type == "MatMul"))
+    assert view is not None
+    error = view.error()
+    assert error is not None
+    # The same numbers, computed by NumPy twice.
+    np.testing.assert_array_equal(error, (rounded(normal(72, 8), Int4()) - normal(72, 8)).T)
