@@ -201,6 +201,6 @@ class Q8Zero(Affine):
         """``q8_0``."""
         return "q8_0"
 
-    def covering(self, values: Float32) -> Float32:
+    def start(self, values: Float32) -> Float32:
         """``max |x| / 127``."""
         return half_above(largest_magnitude(values) / np.float32(127))

@@ -34,14 +34,21 @@ class ScaleSearch:
         self.scale: Float32 = np.ones((values.shape[0], values.shape[2]), np.float32)
         self.best: Float32 = np.full(self.scale.shape, np.inf, np.float32)
 
-    def run(self, start: Float32, ratios: Sequence[float]) -> Float32:
-        """Search from ``start [G, N]`` (already stored), tried first, so that the result is never worse."""
+    def run(self, start: Float32, ratios: Sequence[float], *, either_sign: bool = False) -> Float32:
+        """Search from ``start [G, N]`` (already stored), tried first, so that the result is never worse.
+
+        Args:
+            start: first scale.
+            ratios: multiples of it to try.
+            either_sign: whether ``-start`` is a place to search from too.
+        """
         self.offer(start)
-        if self.search is Search.HQQ:
-            self._half_quadratic(start)
-        else:
+        for first in (start, -start) if either_sign else (start,):
+            if self.search is Search.HQQ:
+                self._half_quadratic(first)
+                continue
             for ratio in ratios:
-                self.offer(self.store(start * np.float32(ratio)))
+                self.offer(self.store(first * np.float32(ratio)))
         for _ in range(REFITS):
             self.offer(self.store(self._fitted(self.values, self.scale)))
         return self.scale
@@ -62,7 +69,7 @@ class ScaleSearch:
         level = self.fmt.values_of(self.fmt.codes_of(self.values, scale[:, np.newaxis], None), one, None)
         above = weighted_sum(level * target, self.weights)
         below = weighted_sum(np.square(level), self.weights)
-        usable = (below > 0) & np.isfinite(above) & np.isfinite(below) & (above > 0)
+        usable = (below > 0) & np.isfinite(above) & np.isfinite(below) & (above * scale > 0)
         return np.where(usable, np.divide(above, below, where=usable, out=np.ones_like(above)), scale)
 
     def _half_quadratic(self, start: Float32) -> None:

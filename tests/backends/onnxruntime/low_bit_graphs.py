@@ -123,6 +123,8 @@ def _weight(model: ir.Model, case: Case, rng: np.random.Generator) -> ir.Value:
     low = -(1 << (case.bits - 1)) if case.symmetric and case.kind == "integers" else 0
     codes = rng.integers(low, low + (1 << case.bits), (case.k, case.n))
     scale = rng.uniform(0.01, 0.03, (groups, case.n)).astype(np.float16).astype(np.float32)
+    if case.symmetric and case.kind == "integers":
+        scale *= rng.choice(np.array([-1, 1], np.float32), scale.shape)
 
     def laid_out(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array.T) if along_k else array

@@ -44,7 +44,59 @@ def tall(values: Float32, fmt: Affine, rows: int) -> Float32:
 def test_minmax_errs_by_half_a_step_at_most(weights: Float32, fmt: Affine) -> None:
     grid = fmt.fit(weights)
     error = np.abs(fmt.decode(fmt.encode(weights, grid), grid) - weights)
-    assert np.all(error <= tall(grid.scale, fmt, len(weights)) * (0.5 + ROUNDING))
+    step = np.abs(tall(grid.scale, fmt, len(weights)))
+    # the short side of the ladder: a weight as large as the largest, of the other sign, is a whole step beyond it
+    clipped = fmt.either_sign & (weights * np.sign(tall(grid.scale, fmt, len(weights))) > 0)
+    assert np.all(error <= step * (np.where(clipped, 1.0, 0.5) + ROUNDING))
+
+
+def slow_q4_0(group: Float32) -> Float32:
+    """Decoded values of one group as the reference of ggml's Q4_0 has them, rounding half to even."""
+    largest = max(group, key=abs)
+    step = largest / -8
+    if step == 0:
+        return np.zeros_like(group)
+    return np.array([step * min(max(round(float(x / step)), -8), 7) for x in group], np.float32)
+
+
+@settings(max_examples=50, deadline=None)
+@given(weights=matrices)
+def test_symmetric_int4_is_q4_0(weights: Float32) -> None:
+    fmt = Affine(4, 32, symmetric=True)
+    decoded = fmt.decode(fmt.encode(weights, grid := fmt.fit(weights)), grid)
+    for column, start in np.ndindex(weights.shape[1], -(-len(weights) // 32)):
+        group = weights[32 * start : 32 * start + 32, column]
+        found, expected = decoded[32 * start : 32 * start + 32, column], slow_q4_0(group)
+        step = np.abs(group).max() / 8
+        # a scale rounded up to float16 moves every value by up to 2**-10, or 2**-24, and some across half a step
+        near = np.abs(found - expected) <= 8 * (step * 2**-10 + 2**-24)
+        assert np.all(near | (np.abs(np.abs(found - expected) - step) <= 8 * (step * 2**-10 + 2**-24)))
+        assert near.mean() >= 0.8 or step < 2**-14
+
+
+def test_the_largest_magnitude_takes_the_lowest_code_whatever_its_sign() -> None:
+    weights = matrix(7, 64, 40)
+    for bits in (2, 3, 4):
+        fmt = Affine(bits, 32, symmetric=True)
+        grid = fmt.fit(weights)
+        codes = fmt.signed(fmt.encode(weights, grid)).reshape(2, 32, 40)
+        groups = weights.reshape(2, 32, 40)
+        where = np.abs(groups).argmax(axis=1)[:, np.newaxis]
+        largest = np.take_along_axis(groups, where, axis=1)[:, 0]
+        np.testing.assert_array_equal(np.take_along_axis(codes, where, axis=1)[:, 0], -(2 ** (bits - 1)))
+        np.testing.assert_array_equal(np.sign(grid.scale), -np.sign(largest))
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+@pytest.mark.parametrize("search", [Search.MSE, Search.K_QUANT])
+def test_searches_try_both_signs(search: Search, bits: int) -> None:
+    weights, fmt = matrix(8, 640, 50), Affine(bits, 32, symmetric=True)
+    assert np.any(np.sign(fmt.fit(weights, search=search).scale) != np.sign(fmt.fit(weights).scale))
+
+
+@pytest.mark.parametrize("search", list(Search))
+def test_int8_scales_are_positive(search: Search) -> None:
+    assert np.all(Affine(8, 32, symmetric=True).fit(matrix(9, 64, 50), search=search).scale > 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,7 +132,7 @@ def test_searches_are_never_worse_than_minmax(
 @given(weights=matrices, fmt=affine_formats, search=st.sampled_from(Search))
 def test_scales_are_held_by_float16(weights: Float32, fmt: Affine, search: Search) -> None:
     grid = fmt.fit(weights, search=search)
-    assert np.all(grid.scale > 0)
+    assert np.all(grid.scale > 0) if not fmt.either_sign else np.all(grid.scale != 0)
     np.testing.assert_array_equal(grid.scale.astype(np.float16).astype(np.float32), grid.scale)
 
 
