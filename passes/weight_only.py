@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -50,7 +50,7 @@ from qcompiler.low_bit.solver import (
 )
 from qcompiler.low_bit.words import detail_of
 from qcompiler.numerics.formats.base import Format, Search
-from qcompiler.numerics.gptq import Solution
+from qcompiler.numerics.gptq import SWEEPS, Solution
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
@@ -80,6 +80,9 @@ class WeightOnly(Pass):
     static_groups: bool | None = option(
         None, "gptq, gptaq: groups of neighbouring rows whatever the order; none: true"
     )
+    sweeps: int | None = option(
+        None, "gptq, gptaq: of coordinate descent afterwards; 0: as published; none: 3", minimum=0, maximum=20
+    )
     sequential: bool | None = option(
         None, "gptq, gptaq: segment by segment, with what the quantized part before gives; none: true"
     )
@@ -92,7 +95,7 @@ class WeightOnly(Pass):
     by_segment: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for_inputs = ("search", "damping", "order", "static_groups", "sequential")
+        for_inputs = ("search", "damping", "order", "static_groups", "sweeps", "sequential")
         given = [name for name in for_inputs if getattr(self, name) is not None]
         if given and not self.solver.from_inputs:
             raise ValueError(
@@ -103,7 +106,7 @@ class WeightOnly(Pass):
                 f"option 'importance' is for solver mse, hqq or k_quant, and it is {self.solver}."
             )
         if self.solver.from_inputs:
-            chosen = (Search.MSE, 0.01, True, True, True)
+            chosen = (Search.MSE, 0.01, True, True, SWEEPS, True)
             for name, value in zip(for_inputs, chosen, strict=True):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
@@ -136,6 +139,7 @@ class WeightOnly(Pass):
             0.01 if self.damping is None else self.damping,
             self.order is not False,
             self.static_groups is not False,
+            SWEEPS if self.sweeps is None else self.sweeps,
         )
 
     def weight_bits(self, target: Target) -> int:
@@ -213,7 +217,7 @@ class WeightOnly(Pass):
         stored = self.format_for(view, context)
         settings = self.settings
         if len(shared) > 1 or view.is_tied:  # the others would have to read other rows than they look for
-            settings = Settings(settings.solver, settings.search, settings.damping, settings.order)
+            settings = replace(settings, static_groups=True)
 
         def make() -> Solution:
             inputs = self._inputs(view, context, statistics)

@@ -10,7 +10,7 @@ import numpy as np
 
 from qcompiler.errors import OptionError
 from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
-from qcompiler.numerics.gptq import Order, Solution, solve
+from qcompiler.numerics.gptq import SWEEPS, Order, Solution, solve
 from qcompiler.pipeline.journal import Arrays
 
 
@@ -47,6 +47,7 @@ class Settings:
         damping: share of the mean diagonal added to the Gram matrix.
         order: rows of large inputs first.
         static_groups: scales from the weight as it is.
+        sweeps: of coordinate descent over codes and scales afterwards.
     """
 
     solver: Solver
@@ -54,6 +55,7 @@ class Settings:
     damping: float = 0.01
     order: bool = True
     static_groups: bool = True
+    sweeps: int = SWEEPS
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def solve_weight(weights: Float32, stored: Format, settings: Settings, inputs: I
         damping=settings.damping,
         order=settings.order,
         static_groups=settings.static_groups,
+        sweeps=settings.sweeps,
     )
 
 
