@@ -153,7 +153,7 @@ class Affine(Format):
 
     def _ratios(self) -> list[float]:
         """Multiples of the first scale to try: fewer levels gain from clipping more."""
-        lowest, count = {2: (0.3, 29), 3: (0.5, 26), 4: (0.6, 21), 8: (0.9, 6)}[self.bits]
+        lowest, count = {2: (0.3, 29), 3: (0.5, 26), 4: (0.6, 21), 8: (0.97, 13)}[self.bits]
         ratios = np.linspace(1.0, lowest, count)
         if self.either_sign:  # up to where the shorter side of the ladder is long enough
             covering = self.middle / (self.middle - 1)

@@ -29,21 +29,11 @@ from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
 from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows, split
 from qcompiler.numerics.formats.half import half_above
 from qcompiler.numerics.formats.scaled import largest_magnitude
-from qcompiler.numerics.formats.super_block import fit_super_block
+from qcompiler.numerics.formats.super_block import Layout, fit_super_block
 from qcompiler.numerics.formats.weighting import weights_of
 
 SUPER_BLOCK = 256
 SUPER_SCALE, SUPER_MIN, SCALE_CODES, MIN_CODES = "super_scale", "super_min", "scale_codes", "min_codes"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a k-quant stores a super-block: bits of a code, weights of a sub-block, bits of a scale, with minimum."""
-
-    bits: int
-    sub_block: int
-    scale_bits: int
-    minimum: bool
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -99,12 +89,12 @@ class KQuant(Format):
     @property
     def largest(self) -> int:
         """Largest code."""
-        return (1 << self.layout.bits) - 1
+        return self.layout.largest
 
     @property
     def middle(self) -> int:
         """Code of zero where there is no minimum, else 0."""
-        return 0 if self.layout.minimum else 1 << (self.layout.bits - 1)
+        return self.layout.middle
 
     @property
     def levels(self) -> Float32:
@@ -137,7 +127,7 @@ class KQuant(Format):
             values = in_rows(block.of(weights))
             rows_of_block = None if importance is None else block.of_rows(importance)
             cost = None if search is Search.MINMAX else weights_of(search, values, rows_of_block)
-            found = fit_super_block(self, values, cost)
+            found = fit_super_block(self, self.layout, values, cost)
             first = block.groups.start * SUPER_BLOCK // self.group
             where = (
                 slice(first, first + found.scale_codes.shape[0] * found.scale_codes.shape[1]),

@@ -1,11 +1,11 @@
 """Which k-quant a tensor of a language model gets in a mix: more bits where errors cost most.
 
-The rule of llama.cpp's Q4_K_M (``llama_tensor_get_type_impl`` and its ``use_more_bits`` in src/llama-quant.cpp, read at
-commit 007dbbf3): everything in q4_k, the output head (or the embedding that serves as one) and half of the value
-projections, a fused query-key-value one included, and of the FFN's down projections in q6_k.  Its exceptions are left out:
-Falcon, models of eight experts (value and key projections in q8_0) and of 70B parameters (q5_k for the other half of the
-value projections), and rows that are no multiple of 256, which there fall back to q5_0 and q8_0 and here end in a short
-super-block.
+The rule of llama.cpp's Q4_K_M (``llama_tensor_get_type_impl`` and its ``use_more_bits`` in src/llama-quant.cpp, read
+at commit 007dbbf3): everything in q4_k, the output head (or the embedding that serves as one) and half of the value
+projections, a fused query-key-value one included, and of the FFN's down projections in q6_k.  Its exceptions are left
+out: Falcon, models of eight experts (value and key projections in q8_0) and of 70B parameters (q5_k for the other half
+of the value projections), and rows that are no multiple of 256, which there fall back to q5_0 and q8_0 and here end in
+a short super-block.
 """
 
 from __future__ import annotations

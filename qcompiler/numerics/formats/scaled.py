@@ -6,12 +6,13 @@ import abc
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.numerics.formats.base import Float32, Format, Grid, Search
 from qcompiler.numerics.formats.blocks import Block, for_each, group_count, in_rows, split
 from qcompiler.numerics.formats.half import half_above, half_nearest
 from qcompiler.numerics.formats.scale_search import ScaleSearch
-from qcompiler.numerics.formats.weighting import weights_of
+from qcompiler.numerics.formats.weighting import cost, weights_of
 
 RATIOS = tuple(float(ratio) for ratio in np.linspace(1.1, 0.6, 21))
 """Multiples of the first scale that searches try."""
@@ -55,12 +56,28 @@ class Scaled(Format):
             values = in_rows(block.of(weights))
             found = self.start(values)
             if search is not Search.MINMAX:
-                cost = weights_of(search, values, None if importance is None else block.of_rows(importance))
-                found = ScaleSearch(self, values, cost, search, self.store).run(found, self.ratios)
+                each = weights_of(search, values, None if importance is None else block.of_rows(importance))
+                found = ScaleSearch(self, values, each, search, self.store).run(found, self.ratios)
             scale[block.groups, block.columns] = found
 
         for_each(split(weights.shape, self.group), work)
         return scale
+
+    def costs(
+        self, weights: Float32, scale: Float32, search: Search, importance: Float32 | None
+    ) -> npt.NDArray[np.float64]:
+        """What ``search`` minimizes, at given scales: ``[G, N]`` for ``weights [K, N]`` and ``scale [G, N]``."""
+        found = np.empty(scale.shape, np.float64)
+
+        def work(block: Block) -> None:
+            values, tall = in_rows(block.of(weights)), scale[block.groups, None, block.columns]
+            rows = None if importance is None else block.of_rows(importance)
+            errors = self.values_of(self.codes_of(values, tall, None), tall, None)
+            errors -= values
+            found[block.groups, block.columns] = cost(search, errors, weights_of(search, values, rows))
+
+        for_each(split(weights.shape, self.group), work)
+        return found
 
 
 def largest_magnitude(values: Float32) -> Float32:

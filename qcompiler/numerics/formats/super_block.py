@@ -6,20 +6,36 @@ Shapes: S super-blocks of P sub-blocks of B weights, in N columns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qcompiler.numerics.formats.base import Float32, Search
+from qcompiler.numerics.formats.base import Float32, Format, Search
 from qcompiler.numerics.formats.half import half_above, half_nearest
 from qcompiler.numerics.formats.min_search import MinSearch
 from qcompiler.numerics.formats.scale_search import ScaleSearch
 
-if TYPE_CHECKING:
-    from qcompiler.numerics.formats.k_quants import KQuant
-
 REFITS = 2
 """Rounds of fitting super-block values to codes, then codes to super-block values."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a k-quant stores a super-block: bits of a code, weights of a sub-block, bits of a scale, with minimum."""
+
+    bits: int
+    sub_block: int
+    scale_bits: int
+    minimum: bool
+
+    @property
+    def largest(self) -> int:
+        """Largest code."""
+        return (1 << self.bits) - 1
+
+    @property
+    def middle(self) -> int:
+        """Code of zero where there is no minimum, else 0."""
+        return 0 if self.minimum else 1 << (self.bits - 1)
 
 
 @dataclass(frozen=True)
@@ -49,14 +65,21 @@ class SuperBlock:
         return self.super_min[:, np.newaxis] * self.min_codes
 
 
-def fit_super_block(fmt: KQuant, values: Float32, cost: Float32 | None) -> SuperBlock:
-    """Fit ``values [S, rows, N]``; ``cost`` of squared errors broadcasts against them, None fits without search."""
-    sub_values, weights = _in_sub_blocks(values, cost, fmt.group)
-    fitting = _Fitting(fmt, sub_values, weights)
-    plain = fitting.rounded(*_covering(fmt, sub_values))
+def fit_super_block(fmt: Format, layout: Layout, values: Float32, cost: Float32 | None) -> SuperBlock:
+    """Fit ``values [S, rows, N]``; ``cost`` of squared errors broadcasts against them, None fits without search.
+
+    Args:
+        fmt: rounds to the ladder of ``layout``.
+        layout: how a super-block is stored.
+        values: weights.
+        cost: of squared errors.
+    """
+    sub_values, weights = _in_sub_blocks(values, cost, layout.sub_block)
+    fitting = _Fitting(layout, sub_values, weights)
+    plain = fitting.rounded(*_covering(layout, sub_values))
     if cost is None:
         return plain
-    best = fitting.better(plain, fitting.rounded(*_searched(fmt, sub_values, weights)))
+    best = fitting.better(plain, fitting.rounded(*_searched(fmt, layout, sub_values, weights)))
     for _ in range(REFITS):
         best = fitting.better(best, fitting.refitted(best))
         best = fitting.with_better_codes(best)
@@ -77,43 +100,42 @@ def _in_sub_blocks(values: Float32, cost: Float32 | None, size: int) -> tuple[Fl
     return values.reshape(*shape, columns), weights.reshape(*shape, weights.shape[2])
 
 
-def _covering(fmt: KQuant, values: Float32) -> tuple[Float32, Float32]:
+def _covering(layout: Layout, values: Float32) -> tuple[Float32, Float32]:
     """Scales and minima ``[S, P, N]`` that clip nothing."""
     low, high = values.min(axis=2), values.max(axis=2)
-    if fmt.layout.minimum:
+    if layout.minimum:
         low = np.minimum(low, 0)
-        return (high - low) / np.float32(fmt.largest), -low
+        return (high - low) / np.float32(layout.largest), -low
     extreme = np.where(-low >= high, low, high)
-    return extreme / np.float32(-fmt.middle), np.zeros_like(low)
+    return extreme / np.float32(-layout.middle), np.zeros_like(low)
 
 
-def _searched(fmt: KQuant, values: Float32, weights: Float32) -> tuple[Float32, Float32]:
+def _searched(fmt: Format, layout: Layout, values: Float32, weights: Float32) -> tuple[Float32, Float32]:
     """Scales and minima ``[S, P, N]`` of least weighted squared error, not yet quantized themselves."""
     shape = (*values.shape[:2], values.shape[3])
     groups = values.reshape(-1, *values.shape[2:])
     costs = weights.reshape(-1, *weights.shape[2:])
-    if fmt.layout.minimum:
-        extra = np.linspace(-0.5, 2.0, 26) if fmt.largest < 15 else np.linspace(-1.0, 1.0, 21)
-        scale, minimum = MinSearch(groups, costs, fmt.largest).run([float(levels) for levels in extra])
+    if layout.minimum:
+        extra = np.linspace(-0.5, 2.0, 26) if layout.largest < 15 else np.linspace(-1.0, 1.0, 21)
+        scale, minimum = MinSearch(groups, costs, layout.largest).run([float(levels) for levels in extra])
         return scale.reshape(shape), minimum.reshape(shape)
-    start = _covering(fmt, values)[0].reshape(-1, shape[2])
-    sign = np.where(start < 0, np.float32(-1), np.float32(1))
-    ratios = [fmt.middle / (fmt.middle + 0.1 * extra) for extra in range(-9, 10) if extra]
-    search = ScaleSearch(fmt, groups * sign[:, np.newaxis], costs, Search.MSE, np.asarray)
-    return (search.run(np.abs(start), ratios) * sign).reshape(shape), np.zeros(shape, np.float32)
+    start = _covering(layout, values)[0].reshape(-1, shape[2])
+    ratios = [layout.middle / (layout.middle + 0.1 * extra) for extra in range(-9, 10) if extra]
+    search = ScaleSearch(fmt, groups, costs, Search.MSE, np.asarray)
+    return search.run(start, ratios).reshape(shape), np.zeros(shape, np.float32)
 
 
 class _Fitting:
     """Values and costs of super-blocks ``[S, P, B, N]``, and how super-blocks compare on them."""
 
-    def __init__(self, fmt: KQuant, values: Float32, weights: Float32) -> None:
-        self.fmt, self.values, self.weights = fmt, values, weights
-        reach = 1 << (fmt.layout.scale_bits - (0 if fmt.layout.minimum else 1))
-        self.lowest, self.highest = (0, reach - 1) if fmt.layout.minimum else (-reach, reach - 1)
+    def __init__(self, layout: Layout, values: Float32, weights: Float32) -> None:
+        self.layout, self.values, self.weights = layout, values, weights
+        reach = 1 << (layout.scale_bits - (0 if layout.minimum else 1))
+        self.lowest, self.highest = (0, reach - 1) if layout.minimum else (-reach, reach - 1)
 
     def rounded(self, scale: Float32, minimum: Float32) -> SuperBlock:
         """Quantize scales and minima ``[S, P, N]``."""
-        if self.fmt.layout.minimum:
+        if self.layout.minimum:
             super_scale = half_above(scale.max(axis=1) / np.float32(self.highest))
         else:
             low, high = scale.min(axis=1), scale.max(axis=1)
@@ -134,7 +156,7 @@ class _Fitting:
         level = self.values + fitted.offset[:, :, np.newaxis]
         level /= np.where(scale == 0, np.float32(np.inf), scale)
         np.rint(level, out=level)
-        np.clip(level, -self.fmt.middle, self.fmt.largest - self.fmt.middle, out=level)
+        np.clip(level, -self.layout.middle, self.layout.largest - self.layout.middle, out=level)
         return level
 
     def cost(self, fitted: SuperBlock) -> Float32:
@@ -184,7 +206,7 @@ class _Fitting:
         """Neighbouring scale and minimum codes where a sub-block costs less with them."""
         best, price = fitted, self.cost(fitted)
         for up in (-1, 0, 1):
-            for more in (-1, 0, 1) if self.fmt.layout.minimum else (0,):
+            for more in (-1, 0, 1) if self.layout.minimum else (0,):
                 trial = replace(
                     fitted,
                     scale_codes=np.clip(fitted.scale_codes + np.float32(up), self.lowest, self.highest),

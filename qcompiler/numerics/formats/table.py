@@ -95,9 +95,22 @@ class Table(Scaled):
     def fit(
         self, weights: Float32, *, search: Search = Search.MINMAX, importance: Float32 | None = None
     ) -> Grid:
-        """As ``Scaled.fit``; double quantized, ``parts`` are those of :func:`double_quantize`."""
+        """As ``Scaled.fit``; double quantized, ``parts`` are those of :func:`double_quantize`.
+
+        Rounding scales can undo what a search gained: a row of groups, which shares its scales' mean, keeps the
+        scales of MINMAX where those cost less once rounded.
+        """
         scale = self.scales(weights, search, importance)
-        return Grid(*_doubled(scale)) if self.double_quantized else Grid(scale)
+        if not self.double_quantized:
+            return Grid(scale)
+        if search is not Search.MINMAX:
+            plain = self.scales(weights, Search.MINMAX, None)
+            costs = [
+                self.costs(weights, double_quantize(each)[0], search, importance).sum(axis=1, keepdims=True)
+                for each in (scale, plain)
+            ]
+            scale = np.where(costs[0] <= costs[1], scale, plain)
+        return Grid(*_doubled(scale))
 
     def codes_of(self, values: Float32, scale: Float32, offset: Float32 | None) -> Codes:
         """Nearest level; half-way the larger one."""

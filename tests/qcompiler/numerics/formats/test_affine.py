@@ -94,6 +94,17 @@ def test_searches_try_both_signs(search: Search, bits: int) -> None:
     assert np.any(np.sign(fmt.fit(weights, search=search).scale) != np.sign(fmt.fit(weights).scale))
 
 
+@pytest.mark.parametrize("group", [32, None])
+def test_least_squares_of_int8_beat_other_searches(group: int | None) -> None:
+    weights, fmt = matrix(10, 256, 64), Affine(8, group, symmetric=True)
+
+    def price(search: Search) -> float:
+        grid = fmt.fit(weights, search=search)
+        return float(np.square(fmt.decode(fmt.encode(weights, grid), grid) - weights).sum())
+
+    assert price(Search.MSE) <= min(price(Search.HQQ), price(Search.K_QUANT))
+
+
 @pytest.mark.parametrize("search", list(Search))
 def test_int8_scales_are_positive(search: Search) -> None:
     assert np.all(Affine(8, 32, symmetric=True).fit(matrix(9, 64, 50), search=search).scale > 0)

@@ -59,7 +59,7 @@ def test_every_weight_gets_its_nearest_level(fmt: Format, weights: Float32, sear
 
 @settings(max_examples=60, deadline=None)
 @given(
-    fmt=st.sampled_from([fmt for fmt in SCALED if not getattr(fmt, "double_quantized", False)]),
+    fmt=st.sampled_from(SCALED),
     weights=matrices,
     search=st.sampled_from((Search.MSE, Search.HQQ)),
 )
