@@ -97,10 +97,10 @@ class Affine(Format):
         MINMAX, asymmetric and int8: covers every weight and zero; scales are rounded up, so that nothing is clipped.
         MINMAX, symmetric: the largest magnitude takes the lowest code, ``-2**(bits - 1)``; weights of the other sign
         that are nearly as large err by up to a step, the others by half a step.
-        MSE, HQQ and K_QUANT start there and keep per group what costs less: the (weighted) squared error, the
-        magnitude of the error, the squared error weighted as llama.cpp does.  MSE and K_QUANT try the other sign too
-        in 2 and 3 bits (1 % and 0.1 % less squared error on a small Llama's weights; in 4 bits it is never taken).
-        HQQ keeps the first: the other has errors of less magnitude but of 2 to 4 % more square.
+        MSE, HQQ and K_QUANT start there and keep per group what costs less: the (weighted) squared error, for HQQ
+        with zero point the magnitude of the error, for K_QUANT the squared error weighted as llama.cpp does.  In 2
+        and 3 bits symmetric they try the other sign too (1 % and 0.1 % less squared error on a small Llama's
+        weights; in 4 bits it is never taken).
 
         Raises:
             UnsupportedError: a scale is above what float16 holds.
@@ -129,7 +129,7 @@ class Affine(Format):
                 return start, None
             cost = weights_of(search, values, importance)
             scales = ScaleSearch(self, values, cost, search, half_nearest)
-            turn = self.either_sign and self.bits < 4 and search is not Search.HQQ
+            turn = self.either_sign and self.bits < 4
             return scales.run(start, self._ratios(), either_sign=turn), None
         low, high = np.minimum(values.min(axis=1), 0), np.maximum(values.max(axis=1), 0)
         if search is Search.MINMAX:

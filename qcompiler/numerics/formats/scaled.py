@@ -66,7 +66,7 @@ class Scaled(Format):
     def costs(
         self, weights: Float32, scale: Float32, search: Search, importance: Float32 | None
     ) -> npt.NDArray[np.float64]:
-        """What ``search`` minimizes, at given scales: ``[G, N]`` for ``weights [K, N]`` and ``scale [G, N]``."""
+        """Squared errors of every group, weighed as ``search`` does: ``[G, N]`` for ``scale [G, N]``."""
         found = np.empty(scale.shape, np.float64)
 
         def work(block: Block) -> None:
@@ -74,7 +74,7 @@ class Scaled(Format):
             rows = None if importance is None else block.of_rows(importance)
             errors = self.values_of(self.codes_of(values, tall, None), tall, None)
             errors -= values
-            found[block.groups, block.columns] = cost(search, errors, weights_of(search, values, rows))
+            found[block.groups, block.columns] = cost(Search.MSE, errors, weights_of(search, values, rows))
 
         for_each(split(weights.shape, self.group), work)
         return found
