@@ -1,0 +1,233 @@
+"""uint8 x int8 matrix product with one scale an output channel; its activation is quantized in the same kernel.
+
+    y[m, n] = function((sum_k (a[m, k] - zero) * w[k, n]) * scale * w_scale[n] + bias[n]) + residual[m, n]
+
+``a`` are uint8 codes of ``x``; ``zero * sum_k w`` is taken off after the sum.  Weights are stored once for all
+variants: ``[N / 16, K / 4, 16, 4]``, which is also what AMX reads.  The number of rows is known only at the call:
+rows go in tiles, and a tile of every smaller size takes what is left.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.dot_product import (
+    DEPTH,
+    STEP,
+    accumulator_lanes,
+    dot_product,
+    four_everywhere,
+    total,
+)
+from qcompiler.backends.tvm.kernels.functions import Function, apply
+from qcompiler.backends.tvm.kernels.quantize import RowCodes, to_uint8
+from qcompiler.backends.tvm.kernels.vectors import (
+    LANES,
+    Buffer,
+    Expr,
+    PrimFunc,
+    Register,
+    T,
+    build,
+    cast,
+    let,
+    load,
+    load_part,
+    parameter,
+    rows_parameter,
+    splat,
+    store_part,
+)
+
+Activation = Literal["dynamic", "rows", "static", "codes"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and blocks of 16 channels whose sums are held in registers together."""
+
+    rows: int
+    blocks: int
+
+
+TILES = {
+    Variant.PLAIN: Tile(2, 1),
+    Variant.AVX2: Tile(2, 1),
+    Variant.AVX_VNNI: Tile(2, 2),
+    Variant.AVX512_VNNI: Tile(6, 4),
+}
+
+
+@dataclass(frozen=True)
+class GemmInt8:
+    """One kernel.
+
+    Attributes:
+        channels: N.
+        depth: K.
+        activation: how it becomes codes: by the range of the whole input (DynamicQuantizeLinear), of each row, by
+            a scale and zero point that are parameters (QuantizeLinear), or it comes as codes already.
+        function: applied after the bias.
+        codes_out: the result is quantized to uint8 by two more parameters, ``y_scale`` and ``y_zero``.
+        tile: None for the variant's own.
+
+    Parameters of the PrimFunc, in this order: ``x`` float32 or uint8 ``[M, K]``; ``x_scale`` float32 ``[1]`` and
+    ``x_zero`` int32 ``[1]`` (static, codes); ``weight`` int8 ``[N/16, K/4, 64]``, ``w_scale`` float32 and ``w_sum``
+    int32 ``[N/16, 16]`` as :func:`pack` gives; ``bias`` float32 ``[N/16, 16]``; ``residual`` float32 ``[M, N]``;
+    ``y_scale``, ``y_zero``; ``y`` float32 or uint8 ``[M, N]``.
+    """
+
+    channels: int
+    depth: int
+    variant: Variant
+    activation: Activation = "dynamic"
+    bias: bool = False
+    function: Function = Function.NONE
+    residual: bool = False
+    codes_out: bool = False
+    tile: Tile | None = None
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.channels // LANES)
+
+    @property
+    def steps(self) -> int:
+        return -(-self.depth // DEPTH)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight as the kernel reads it.
+
+    Attributes:
+        weight: int8 ``[N/16, K/4, 64]``, missing channels and rows 0.
+        scale: float32 ``[N/16, 16]``.
+        total: int32 ``[N/16, 16]``, the sum of each channel's codes.
+    """
+
+    weight: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
+    total: npt.NDArray[np.int32]
+
+
+def pack(codes: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> Packed:
+    """Pack codes ``[K, N]`` with a scale ``[N]`` a channel."""
+    depth, channels = codes.shape
+    padded = np.pad(codes, ((0, -depth % DEPTH), (0, -channels % LANES)))
+    steps, blocks = padded.shape[0] // DEPTH, padded.shape[1] // LANES
+    weight = padded.reshape(steps, DEPTH, blocks, LANES).transpose(2, 0, 3, 1).reshape(blocks, steps, STEP)
+    total = padded.sum(0, dtype=np.int32).reshape(blocks, LANES)
+    return Packed(np.ascontiguousarray(weight), pack_channels(scale), total)
+
+
+def pack_channels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``[N]`` to ``[N/16, 16]``, missing channels 0."""
+    return np.pad(values, (0, -len(values) % LANES)).reshape(-1, LANES).astype(np.float32)
+
+
+def gemm_int8(spec: GemmInt8, name: str = "gemm_int8") -> PrimFunc:
+    """The kernel."""
+    return build(name, lambda: _Gemm(spec).body())
+
+
+class _Gemm:
+    """Parameters, in order, and the statements over them."""
+
+    def __init__(self, spec: GemmInt8) -> None:
+        self.spec = spec
+        self.tile = spec.tile or TILES[spec.variant]
+        self.rows = rows_parameter()
+        blocks, per_tensor = spec.blocks, spec.activation in ("static", "codes")
+        kind = "uint8" if spec.activation == "codes" else "float32"
+        self.x = parameter("x", (self.rows, spec.depth), kind)
+        self.scale: Buffer = parameter("x_scale", (1,), "float32") if per_tensor else None
+        self.zero: Buffer = parameter("x_zero", (1,), "int32") if per_tensor else None
+        self.weight = parameter("weight", (blocks, spec.steps, STEP), "int8")
+        self.w_scale = parameter("w_scale", (blocks, LANES), "float32")
+        self.w_sum = parameter("w_sum", (blocks, LANES), "int32")
+        self.bias = parameter("bias", (blocks, LANES), "float32") if spec.bias else None
+        shape = (self.rows, spec.channels)
+        self.residual = parameter("residual", shape, "float32") if spec.residual else None
+        self.y_scale: Buffer = parameter("y_scale", (1,), "float32") if spec.codes_out else None
+        self.y_zero: Buffer = parameter("y_zero", (1,), "int32") if spec.codes_out else None
+        self.y = parameter("y", shape, "uint8" if spec.codes_out else "float32")
+
+    def body(self) -> None:
+        self.codes = self._codes()
+        count = self.tile.blocks
+        whole = self.spec.channels // LANES // count
+        if whole:
+            with T.parallel(0, whole) as chunk:
+                self._all_rows(chunk * count, [LANES] * count)
+        rest = [
+            min(LANES, self.spec.channels - LANES * block) for block in range(whole * count, self.spec.blocks)
+        ]
+        if rest:
+            self._all_rows(T.int32(whole * count), rest)
+
+    def _codes(self) -> Buffer:
+        """The activation as codes with rows that are whole steps; sets scale and zero point where they are dynamic."""
+        spec = self.spec
+        if spec.activation == "codes" and spec.depth % DEPTH == 0:
+            return self.x
+        codes = T.alloc_buffer((self.rows, -(-spec.depth // STEP) * STEP), "uint8")
+        if spec.activation == "codes":
+            with T.serial(0, self.rows) as row, T.serial(0, spec.depth) as column:
+                T.buffer_store(codes, self.x[row, column], [row, column])
+            return codes
+        each = spec.activation == "rows"
+        if self.scale is None:
+            self.scale = T.alloc_buffer((self.rows if each else 1,), "float32")
+            self.zero = T.alloc_buffer((self.rows if each else 1,), "int32")
+        rows = RowCodes(self.x, codes, self.scale, self.zero, spec.depth)
+        if spec.activation != "static":
+            rows.range_of_rows(self.rows, each=each)
+        rows.quantize(self.rows, each=each)
+        return codes
+
+    def _all_rows(self, block: Expr, valid: list[int]) -> None:
+        """Every row of some neighbouring blocks, of which ``valid`` channels exist."""
+        size = self.tile.rows
+        with T.serial(0, T.floordiv(self.rows, size)) as index:
+            self._tile(index * size, size, block, valid)
+        left = let(T.floormod(self.rows, size))
+        for rows in range(1, size):
+            with T.If(left == rows), T.Then():
+                self._tile(self.rows - rows, rows, block, valid)
+
+    def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int]) -> None:
+        variant = self.spec.variant
+        lanes = accumulator_lanes(variant)
+        sums = [[Register("int32", lanes) for _ in valid] for _ in range(rows)]
+        for register in itertools.chain(*sums):
+            register.set(splat(T.int32(0), lanes))
+        with T.serial(0, self.spec.steps) as step:
+            weights = [let(load(self.weight, [block + i, step, 0], STEP)) for i in range(len(valid))]
+            for index, registers in enumerate(sums):
+                codes = let(four_everywhere(load(self.codes, [row + index, step * DEPTH], DEPTH)))
+                for weight, register in zip(weights, registers, strict=True):
+                    register.set(dot_product(variant, register.value, codes, weight))
+        for index, registers in enumerate(sums):
+            for i, register in enumerate(registers):
+                self._finish(row + index, block + i, total(variant, register.value), valid[i])
+
+    def _finish(self, row: Expr, block: Expr, sums: Expr, valid: int) -> None:
+        place = row if self.spec.activation == "rows" else 0
+        exact = sums - splat(self.zero[place]) * load(self.w_sum, [block, 0])
+        value = cast(exact, "float32") * (splat(self.scale[place]) * load(self.w_scale, [block, 0]))
+        if self.bias is not None:
+            value = value + load(self.bias, [block, 0])
+        value = apply(self.spec.function, value)
+        column = block * LANES
+        if self.residual is not None:
+            value = value + load_part(self.residual, [row, column], valid)
+        if self.y_scale is not None:
+            value = to_uint8(value, self.y_scale[0], self.y_zero[0])
+        store_part(self.y, [row, column], value, valid)
