@@ -10,7 +10,8 @@ codes and multiplies with them; keys are coded after they were turned by their p
 The graph takes and gives the cache as int8: ``past_key_values.*`` and ``present.*`` change their type, not their
 name or shape.  It is asked for memory and for decoding of long texts.  Prefill is slower with it, and nodes are not
 put back to float for that: they count as transformed.  Left alone, with the reason: attention whose cache is no input
-and output of the graph.  A model without GroupQueryAttention is refused.  Running it again finds no float cache left.
+and output of the graph; Casts of a 16-bit cache go.  A model without GroupQueryAttention is refused.  Running it again
+finds no float cache left.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from qcompiler.calibration.requests import ChannelAbsMax, Range, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.cache_codes import write_scales
+from qcompiler.graph.public_casts import make_public_input, make_public_output, public_input, public_output
 from qcompiler.graph.qdq import add_initializer, graph_of
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
+from qcompiler.tensors import HALF_TYPES
 
 OPERATOR, DOMAIN = "GroupQueryAttention", "com.microsoft"
 PAST_INPUTS, PRESENT_OUTPUTS, SCALE_INPUTS = (3, 4), (1, 2), (12, 13)
@@ -117,9 +120,10 @@ def _refusal(node: ir.Node, context: PassContext) -> str | None:
     for past, present in zip(pasts, presents, strict=True):
         if past is None or present is None:
             return "it has no cache"
+        past, present = public_input(past), public_output(present)
         if not past.is_graph_input() or not present.is_graph_output():
             return "its cache is no input and output of the model"
-        if past.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        if past.dtype not in (ir.DataType.FLOAT, *HALF_TYPES):
             return f"its cache is {past.dtype} already"
         if len(past.uses()) != 1 or present.uses():
             return "something else reads its cache"
@@ -131,8 +135,10 @@ def _store(model: ir.Model, node: ir.Node, scales: Sequence[npt.NDArray[np.float
     inputs = [*node.inputs, *[None] * (max(SCALE_INPUTS) + 1 - len(node.inputs))]
     noted: dict[str, npt.NDArray[np.float32]] = {}
     for part, letter in enumerate("kv"):
-        past, present = node.inputs[PAST_INPUTS[part]], node.outputs[PRESENT_OUTPUTS[part]]
-        assert past is not None  # _refusal looked
+        given = node.inputs[PAST_INPUTS[part]]
+        assert given is not None  # _refusal looked
+        past, present = make_public_input(given), make_public_output(node.outputs[PRESENT_OUTPUTS[part]])
+        inputs[PAST_INPUTS[part]] = past
         inputs[SCALE_INPUTS[part]] = add_initializer(graph_of(past), f"{present.name}_scale", scales[part])
         past.type = present.type = ir.TensorType(ir.DataType.INT8)
         noted |= {str(past.name): scales[part], str(present.name): scales[part]}

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from qcompiler.backends.base import LegalizeReport, NodeKernel, NodeKey, Target
 from qcompiler.errors import ModelError
 from qcompiler.graph.names import names_kept
+from qcompiler.graph.stored_half import store_in_half
 from qcompiler.package.write import drop_traces, write_model
 from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.run import Pipeline
@@ -24,6 +25,7 @@ class Build:
     Attributes:
         dialect: the model between passes and target: what it means.
         deployed: the model as lowered: what runs.
+        grown: float weights that the file had in 16 bits and that take 32 now, because a transform changed them.
         mended: weights whose DequantizeLinear the runtime did not fuse; they are expanded at load instead.
     """
 
@@ -35,6 +37,7 @@ class Build:
     kernels: tuple[NodeKernel, ...]
     mended: tuple[str, ...]
     reverted: tuple[str, ...]
+    grown: tuple[str, ...] = ()
 
 
 def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external: bool | None) -> Build:
@@ -44,12 +47,13 @@ def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external
     deployed = dialect.clone()
     with names_kept(deployed):
         legalized = target.legalize(deployed)
+        grown = store_in_half(deployed)
     drop_traces(deployed)
     write_model(deployed, path, external=external)
     mended = _mend(deployed, path, target, external=external)
     keys = quantized_keys(pipeline.reference, passes)
     kernels = tuple(target.kernels(path, keys))
-    return Build(path, dialect, deployed, passes, legalized, kernels, mended, reverted)
+    return Build(path, dialect, deployed, passes, legalized, kernels, mended, reverted, grown)
 
 
 def quantized_keys(reference: ir.Model, passes: tuple[PassReport, ...]) -> list[NodeKey]:

@@ -35,6 +35,10 @@ def find_warnings(
         found.append(
             f"the runtime has no kernel for these weights, they are expanded at load: {_names(built.mended)}."
         )
+    if built.grown:
+        found.append(
+            f"stored in 32 bits, where the file had 16, because a transform changed them: {_names(built.grown)}."
+        )
     idle = [item.node for item in built.kernels if item.kernel and not item.integer and not item.note]
     stored = {lowering.node for lowering in built.legalized.lowered if not lowering.kernel}
     surprising = [name for name in idle if name not in stored and not _is_storage_only(built, name)]

@@ -14,6 +14,7 @@ LSTM and GRU hold two weights and are seen through :mod:`qcompiler.graph.recurre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,14 +80,13 @@ class WeightedNode:
     @property
     def is_depthwise(self) -> bool:
         """A grouped convolution with one input channel per group."""
-        shape = array_of(self.weight).shape
+        shape = self.weight_shape
         return self.node.op_type == "Conv" and self.group > 1 and shape[1] == 1
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight as stored."""
-        assert self.weight.const_value is not None
-        return tuple(self.weight.const_value.shape.numpy())
+        return shape_of(self.weight)
 
     def array(self) -> npt.NDArray[np.float32]:
         """The weight as stored, in float32."""
@@ -106,6 +106,12 @@ def array_of(value: ir.Value) -> npt.NDArray[np.generic]:
     if value.const_value is None:
         raise UnsupportedError(f"{value.name!r} is not a constant.")
     return value.const_value.numpy()
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """Shape of the constant that an initializer holds, without reading it."""
+    assert value.const_value is not None
+    return tuple(value.const_value.shape.numpy())
 
 
 def is_constant(value: ir.Value | None) -> bool:
@@ -139,8 +145,11 @@ def weight_refusal(node: ir.Node) -> str:
     if weight is None or not is_constant(weight) or weight.dtype not in FLOAT_TYPES:
         return ""
     if weight.dtype != ir.DataType.FLOAT:
-        return f"its weight is {weight.dtype.name.lower()}; only float32 is quantized: export the model in float32"
-    return "" if array_of(weight).size else "its weight is empty"
+        return (
+            f"its weight is {weight.dtype.name.lower()}; only float32 and 16-bit floats are quantized: "
+            "export the model in float32"
+        )
+    return "" if math.prod(shape_of(weight)) else "its weight is empty"
 
 
 def _product(node: ir.Node) -> WeightedNode | None:
@@ -150,9 +159,9 @@ def _product(node: ir.Node) -> WeightedNode | None:
     if node.op_type in ("Conv", "ConvTranspose"):
         return _convolution(node, activation, operand)
     weight, transpose = _through_transpose(operand) if node.op_type == "MatMul" else (operand, None)
-    if not is_constant(weight) or len(array_of(weight).shape) != 2 or not _is_plain_gemm(node):
+    if not is_constant(weight) or len(shape_of(weight)) != 2 or not _is_plain_gemm(node):
         return None
-    if not array_of(weight).size or not _has_vector_bias(node, weight):
+    if not math.prod(shape_of(weight)) or not _has_vector_bias(node, weight):
         return None
     stored_transposed = transpose is not None or _int_attribute(node, "transB", 0) == 1
     output_axis, input_axis = (0, 1) if stored_transposed else (1, 0)
@@ -161,7 +170,7 @@ def _product(node: ir.Node) -> WeightedNode | None:
 
 
 def _convolution(node: ir.Node, activation: ir.Value, weight: ir.Value) -> WeightedNode | None:
-    if not is_constant(weight) or not array_of(weight).size:
+    if not is_constant(weight) or not math.prod(shape_of(weight)):
         return None
     output_axis, input_axis = (0, 1) if node.op_type == "Conv" else (1, 0)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -172,7 +181,7 @@ def _gather(node: ir.Node) -> WeightedNode | None:
     table, indices = node.inputs[0], node.inputs[1]
     if table is None or indices is None or not is_constant(table) or _int_attribute(node, "axis", 0) != 0:
         return None
-    if len(array_of(table).shape) != 2 or not array_of(table).size:
+    if len(shape_of(table)) != 2 or not math.prod(shape_of(table)):
         return None
     return WeightedNode(node, table, 0, 0, None, indices, None)
 
@@ -204,8 +213,8 @@ def _has_vector_bias(node: ir.Node, weight: ir.Value) -> bool:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if not is_constant(bias) or bias is None:
         return True
-    columns = array_of(weight).shape[1 - _int_attribute(node, "transB", 0)]
-    return array_of(bias).shape == (columns,)
+    columns = shape_of(weight)[1 - _int_attribute(node, "transB", 0)]
+    return shape_of(bias) == (columns,)
 
 
 def _int_attribute(node: ir.Node, name: str, default: int) -> int:

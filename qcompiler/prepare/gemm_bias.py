@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.graph.qdq import add_initializer, graph_of
-from qcompiler.graph.weighted import array_of, is_constant
+from qcompiler.graph.weighted import array_of, is_constant, shape_of
 
 
 def flatten_gemm_biases(model: ir.Model) -> int:
@@ -24,7 +24,7 @@ def _flatten(gemm: ir.Node) -> bool:
     if weight is None or bias is None or not is_constant(weight) or not is_constant(bias):
         return False
     transposed = gemm.attributes.get("transB")
-    columns = array_of(weight).shape[0 if transposed is not None and transposed.as_int() else 1]
+    columns = shape_of(weight)[0 if transposed is not None and transposed.as_int() else 1]
     array = array_of(bias)
     if array.shape == (columns,) or array.shape[:-1] not in ((), (1,)):
         return False

@@ -20,6 +20,7 @@ class PrepareReport:
         nodes_folded: nodes computed at compile time, or removed because nothing used them.
         identities_removed: Identity, and Dropout at inference.
         batchnorms_folded: BatchNormalization, Mul or Add by constants, merged into the weights before it.
+        constants_widened: constants of 16-bit floats that are read as float32.
         notes: where the model falls short of what was asked for, with the reason.
         left: nodes that were not folded and run as they are, with the reason.
     """
@@ -36,3 +37,4 @@ class PrepareReport:
     batchnorms_folded: int
     notes: tuple[str, ...]
     left: tuple[str, ...] = ()
+    constants_widened: int = 0

@@ -19,6 +19,7 @@ from qcompiler.prepare.opset import LOWEST_USABLE_OPSET, raise_opset
 from qcompiler.prepare.report import PrepareReport
 from qcompiler.prepare.shapes import infer_shapes
 from qcompiler.prepare.signature import Signature, drop_initialized_inputs
+from qcompiler.prepare.widen import widen
 
 MOST_ROUNDS = 16
 """Folding opens new folding; a model that still changes after so many rounds is left as it is."""
@@ -54,6 +55,7 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
     remove_unused(model)
     constants_lifted = lift_constants(model)
     infer_shapes(model, [])  # what is unknown now may be known after folding
+    constants_widened = widen(model, notes)
     raise_opset(model, opset, notes)
     constants_lifted += lift_constants(model)
 
@@ -86,6 +88,7 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
         nodes_folded=nodes_folded,
         identities_removed=identities_removed,
         batchnorms_folded=batchnorms_folded,
+        constants_widened=constants_widened,
         notes=tuple(notes),
         left=tuple(dict.fromkeys(left)),
     )
