@@ -7,7 +7,7 @@ Which form a product takes:
 3. A weight whose codes MatMulNBits cannot say (tables, groups that 16 does not divide) or can say only in 8 bits for 5
    or fewer: DynamicQuantizeMatMul of int8 columns, as fast as 8-bit MatMulNBits for one row and twice as fast for many.
 4. A number of rows that is known: the form that is faster for it.
-5. Otherwise both, behind an If on the number of rows: docs/decisions/0006.
+5. Otherwise both, behind an If on the number of rows, which products of one input share: docs/decisions/0006.
 
 Kernels other than those of 1 quantize activations, which the dialect does not say: ``Lowering.rounding_db`` does.
 """
@@ -24,6 +24,7 @@ from qcompiler.backends.onnxruntime.low_bit_kernels import MICROSOFT, KernelNode
 from qcompiler.backends.onnxruntime.low_bit_operands import LowBitOperands
 from qcompiler.backends.onnxruntime.low_bit_product import LowBitProduct, low_bit_product
 from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight
+from qcompiler.backends.onnxruntime.merge_branches import merge_branches
 from qcompiler.graph.qdq import graph_of
 
 SMALL_WEIGHTS = 1 << 16
@@ -63,6 +64,7 @@ def lower_low_bit(model: ir.Model, operands: LowBitOperands, options: LowBitOpti
         low_bit_product(node) for node in list(model.graph.all_nodes())
     )  # each as those before have left it
     done = [lowering.lower(product) for product in views if product is not None]
+    merge_branches(lowering.choices)
     if any(item.kernel for item in done):
         model.graph.opset_imports.setdefault(MICROSOFT, 1)
     return done
@@ -73,6 +75,8 @@ class _Products:
     model: ir.Model
     operands: LowBitOperands
     options: LowBitOptions
+    choices: list[ir.Node] = field(default_factory=list)
+    """Every If that was made."""
     _conditions: dict[tuple[ir.Value, ir.Graph], ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,7 +137,8 @@ class _Products:
         prefill = branch(
             self.kernels.prefill(x, columns, product.bias, f"{name}_prefill"), f"{output}_prefill"
         )
-        product.replace_by([either(self._few_rows(product), decode, prefill, name)])
+        self.choices.append(either(self._few_rows(product), decode, prefill, name))
+        product.replace_by(self.choices[-1:])
         rows = self.options.prefill_rows()
         reason = (
             f"{_bits(blocks.size_bytes, weight)} bits a weight below {rows} rows, "
