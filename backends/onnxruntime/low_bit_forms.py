@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.onnxruntime.low_bit_weight import Bytes, Floats, LowBitWeight
+from qcompiler.numerics.formats.blocks import for_each
 from qcompiler.numerics.formats.packing import pack_groups, pack_zero_points
 from qcompiler.numerics.weights import quantize_weight
 
@@ -28,8 +29,10 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 16, 128
 TWO_BIT_BLOCKS = (32, 64, 128)
 """2-bit codes in blocks of 16 or 256 have no integer kernel: they run at a fiftieth of the speed."""
 
-_CHUNK_WEIGHTS = 1 << 22
-"""Weights expanded at a time."""
+_CHUNK_WEIGHTS = 1 << 18
+"""Weights expanded at a time on one core: 1 MiB of float32."""
+_CHUNK_OUTPUTS = 64
+"""At the least: neighbours in memory once codes are transposed."""
 
 _GRID = 127
 
@@ -110,14 +113,17 @@ def int8_columns(weight: LowBitWeight, largest_code: int) -> tuple[npt.NDArray[n
     """int8 codes ``[K, N]`` with one scale ``[N]`` an output, made of what the codes stand for."""
     codes = np.empty((weight.rows, weight.outputs), np.int8)
     scale = np.empty(weight.outputs, np.float32)
-    for outputs in _chunks(weight):
+
+    def fill(outputs: slice) -> None:
         rows, scale[outputs] = quantize_weight(weight.values(outputs), 0, largest_code, half_scales=True)
         codes[:, outputs] = rows.T
+
+    for_each(_chunks(weight), fill)
     return codes, scale
 
 
 def _chunks(weight: LowBitWeight) -> list[slice]:
-    step = max(1, _CHUNK_WEIGHTS // max(weight.rows, 1))
+    step = max(_CHUNK_OUTPUTS, _CHUNK_WEIGHTS // max(weight.rows, 1))
     return [slice(first, first + step) for first in range(0, weight.outputs, step)]
 
 

@@ -76,19 +76,28 @@ class LowBitWeight:
     def values(self, outputs: slice) -> Floats:
         """The float32 weights ``[n, K]`` of some outputs."""
         codes = self.codes[outputs]
-        index = np.arange(self.rows) // self.group
-        if self.table is not None:
-            levels = self.table[codes]
-        elif self.minimum is not None:
-            levels = codes.astype(np.float32)
-        elif self.zero_point is None:
-            levels = codes.astype(np.float32) - np.float32(self.middle)
-        else:
-            levels = codes.astype(np.float32) - self.zero_point[outputs].astype(np.float32)[:, index]
-        levels *= self.scale[outputs][:, index]
+        levels = self.table[codes] if self.table is not None else codes.astype(np.float32)
+        if self.table is None and self.minimum is None:
+            self._in_groups(np.subtract, levels, self._zeros(outputs))
+        self._in_groups(np.multiply, levels, self.scale[outputs])
         if self.minimum is not None:
-            levels -= self.minimum[outputs][:, index]
+            self._in_groups(np.subtract, levels, self.minimum[outputs])
         return levels
+
+    def _zeros(self, outputs: slice) -> Floats:
+        if self.zero_point is None:
+            return np.full((1, 1), self.middle, np.float32)
+        return self.zero_point[outputs].astype(np.float32)
+
+    def _in_groups(self, operator: np.ufunc, levels: Floats, grid: Floats) -> None:
+        """``levels [n, K] = operator(levels, grid [n, G])`` in place, every group with its own number."""
+        whole = self.rows // self.group if grid.shape[1] > 1 else 0
+        head = levels[:, : whole * self.group].reshape(len(levels), whole, -1) if whole else None
+        if head is not None:  # a view: the copy that indexing makes would take longer than the arithmetic
+            operator(head, grid[:, :whole, None], out=head)
+        rest = levels[:, whole * self.group :]
+        if rest.size:
+            operator(rest, grid[:, -1:], out=rest)
 
 
 def makes_low_bit_weight(node: ir.Node | None) -> bool:
