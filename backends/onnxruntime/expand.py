@@ -38,14 +38,16 @@ def _expand(node: ir.Node) -> str:
         raise AssertionError(f"{node.name} is not a DequantizeLinear of a graph")
     holder = scale.graph if isinstance(scale.graph, ir.Graph) else owner
     output = node.outputs[0]
-    if len(array_of(scale).shape) > 1:
+    if (
+        "block_size" in node.attributes
+    ):  # the scale may be a chain of nodes then: super-blocks, double quantization
         return _expand_blocks(node, holder)
     cast = ir.node("Cast", [_centred(node, holder)], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_Cast")
     cast.outputs[0].name = f"{output.name}_cast"
-    factor = _aligned_scale(node, scale, len(array_of(codes).shape), holder)
+    aligned, factor = _aligned_scale(node, scale, len(array_of(codes).shape), holder)
     mul = ir.node("Mul", [cast.outputs[0], factor], name=str(node.name))
     mul.metadata_props.update(node.metadata_props)
-    _replace(node, [cast, mul])
+    _replace(node, [cast, *aligned, mul])
     return str(node.metadata_props.get(ORIGIN, node.name))
 
 
@@ -104,12 +106,21 @@ def _centred(node: ir.Node, holder: ir.Graph) -> ir.Value:
     return add_initializer(holder, f"{codes.name}_centred", array.astype(np.int16) - offset.astype(np.int16))
 
 
-def _aligned_scale(node: ir.Node, scale: ir.Value, rank: int, holder: ir.Graph) -> ir.Value:
-    """The scale shaped so that it broadcasts along the quantized axis."""
+def _aligned_scale(
+    node: ir.Node, scale: ir.Value, rank: int, holder: ir.Graph
+) -> tuple[list[ir.Node], ir.Value]:
+    """The scale shaped so that it broadcasts along the quantized axis, and the nodes that shape it at load."""
+    if not is_constant(scale):  # made of codes by nodes of its own, which fold as well
+        shape = np.full(rank, 1, np.int64)
+        shape[_axis(node)] = -1
+        target = add_initializer(holder, f"{scale.name}_aligned_shape", shape)
+        reshape = ir.node("Reshape", [scale, target], name=f"{node.name}_Reshape")
+        reshape.outputs[0].name = f"{scale.name}_aligned"
+        return [reshape], reshape.outputs[0]
     array = array_of(scale)
     if array.ndim == 0:
-        return scale
-    return add_initializer(holder, f"{scale.name}_aligned", along_axis(array, _axis(node), rank))
+        return [], scale
+    return [], add_initializer(holder, f"{scale.name}_aligned", along_axis(array, _axis(node), rank))
 
 
 def _axis(node: ir.Node) -> int:
