@@ -105,10 +105,11 @@ class NodeKernel:
 
 @dataclass(frozen=True)
 class LegalizeReport:
-    """What lowering did, and how often each fusion was applied."""
+    """What lowering did, how often each fusion was applied, and options of the target that had to be measured."""
 
     lowered: tuple[Lowering, ...] = ()
     fusions: Mapping[str, int] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def copies(self) -> str:

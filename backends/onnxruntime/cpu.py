@@ -43,7 +43,7 @@ class OrtCpu(Target):
     )
     prefill_rows: int | None = option(
         None,
-        "rows (tokens) from which the int8 copy is used; measured on this machine if not given",
+        "rows (tokens) from which the int8 copy is used; measured once on this machine if not given",
         minimum=1,
     )
     per_token: bool = option(True, "activations of the int8 copy: one scale a row instead of one a tensor")
@@ -94,10 +94,17 @@ class OrtCpu(Target):
         from qcompiler.backends.onnxruntime.legalize import legalize
         from qcompiler.backends.onnxruntime.lower_low_bit import LowBitOptions
 
+        used: list[int] = []
+
+        def prefill_rows() -> int:
+            used.append(self._prefill_rows())
+            return used[-1]
+
         options = LowBitOptions(
-            self.exact, self.size_first, self.per_token, self.weight.largest_code, self._prefill_rows
+            self.exact, self.size_first, self.per_token, self.weight.largest_code, prefill_rows
         )
-        return legalize(model, fuse=self.fuse, low_bit=options)
+        report = legalize(model, fuse=self.fuse, low_bit=options)
+        return dataclasses.replace(report, measured={"prefill_rows": used[0]}) if used else report
 
     def _prefill_rows(self) -> int:
         from qcompiler.backends.onnxruntime.prefill_rows import USUAL_ROWS, measured_prefill_rows

@@ -50,7 +50,9 @@ def make_manifest(
         result=[file_record(path) for path in result_files(built.path)],
         calibration=_calibration(samples),
         pipeline=[ConfiguredRecord(name=item.name, options=spelled(item)) for item in request.passes],
-        target=ConfiguredRecord(name=request.target.name, options=spelled(request.target)),
+        target=ConfiguredRecord(
+            name=request.target.name, options=spelled(request.target) | dict(built.legalized.measured)
+        ),
         include=list(request.include),
         exclude=list(request.exclude),
         reverted=list(built.reverted),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
+import qcompiler
 from qcompiler.backends.base import NodeKey
 from qcompiler.backends.onnxruntime import prefill_rows
 from qcompiler.backends.onnxruntime.cpu import OrtCpu
 from qcompiler.backends.onnxruntime.isa import Isa
 from qcompiler.backends.onnxruntime.lower_low_bit import SMALL_WEIGHTS
 from qcompiler.backends.onnxruntime.prefill_rows import USUAL_ROWS, crossing_rows
+from qcompiler.graph.qdq import add_initializer
 from qcompiler.numerics.formats.catalog import format_of
+from qcompiler.request import CompileOptions
 from tests.backends.onnxruntime.low_bit_graphs import Case, build
 
 LARGE = Case(k=512, n=SMALL_WEIGHTS // 512)
@@ -79,3 +83,22 @@ def test_models_without_an_if_have_no_variants(tmp_path: Path) -> None:
     ir.save(build(Case()), tmp_path / "model.onnx")
     with OrtCpu().variants(tmp_path / "model.onnx") as paths:
         assert paths == []
+
+
+def test_the_manifest_records_the_threshold_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prefill_rows, "measured_prefill_rows", lambda: 32)
+    text = """<ir_version: 10, opset_import: ["": 21]>
+    g (float[rows,512] x) => (float[rows,128] y) { y = MatMul (x, w) }"""
+    model = ir.from_onnx_text(text)
+    weight = np.random.default_rng(0).standard_normal((512, 128)).astype(np.float32)
+    model.graph[0].replace_input_with(1, add_initializer(model.graph, "w", weight))
+    options = CompileOptions(verify="none")
+    measured = qcompiler.compile(model, "int4", output=tmp_path / "a", options=options)
+    assert measured.manifest.target.options["prefill_rows"] == 32
+    given = qcompiler.compile(
+        model, "int4", target="ort-cpu:prefill_rows=32", output=tmp_path / "b", options=options
+    )
+    assert given.path.read_bytes() == measured.path.read_bytes()
+    assert given.manifest.target == measured.manifest.target
