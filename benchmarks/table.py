@@ -1,15 +1,16 @@
 """Render the JSON results as Markdown: ``python -m benchmarks.table [--results FOLDER]``.
 
 Writes ``table.md`` beside the results, with every row; the command that made a model's rows stands under its name.
-For the committed results it also writes the summary into the README, between its two markers.
+For the committed results it also writes the two summaries into the README, between their markers.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from benchmarks import low_bit_table
 from benchmarks.results_file import RESULTS, Result, Row, Speed, read_result
 
 ORDER = (
@@ -22,8 +23,11 @@ ORDER = (
     "digits",
     "pydoc_lm",
     "calibration_memory",
+    *low_bit_table.NAMES,
+    "llama_speed",
+    "llama_shape_memory",
 )
-MODELS = ORDER[:-1]
+MODELS = ORDER[: ORDER.index("calibration_memory")]
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- benchmarks.table -->", "<!-- end of benchmarks.table -->"
 SUMMARY_HEAD = ("Model", "Made by", "Against float", "MB", "Speed")
@@ -68,11 +72,19 @@ def _summary_rows(result: Result) -> list[Row]:
     return [*(row for row in result.rows if row.name == "float"), *ours, *peers]
 
 
-def put_into(text: str, summary: str) -> str:
+def put_into(text: str, summary: str, *, start: str = START, end: str = END) -> str:
     """``text`` with ``summary`` between its markers."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{summary}\n\n{END}{after}"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n\n{summary}\n\n{end}{after}"
+
+
+def updated(text: str, results: Mapping[str, Result]) -> str:
+    """The README with its two summaries written again."""
+    models = [result for name, result in results.items() if name in MODELS]
+    low_bit = low_bit_table.summarize_low_bit(results)
+    text = put_into(text, summarize(models))
+    return put_into(text, low_bit, start=low_bit_table.START, end=low_bit_table.END)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -117,13 +129,14 @@ def _line(cells: Iterable[str]) -> str:
 
 def read_results(folder: Path) -> list[Result]:
     """Results in the order of the table; those of other names come last."""
-    return [result for _, result in _named(folder)]
+    return list(named_results(folder).values())
 
 
-def _named(folder: Path) -> list[tuple[str, Result]]:
+def named_results(folder: Path) -> dict[str, Result]:
+    """Results by the names of their files, in the order of the table."""
     files = {path.stem: path for path in sorted(folder.glob("*.json"))}
     names = [name for name in ORDER if name in files] + [name for name in files if name not in ORDER]
-    return [(name, read_result(files[name])) for name in names]
+    return {name: read_result(files[name]) for name in names}
 
 
 def main() -> None:
@@ -134,8 +147,7 @@ def main() -> None:
     results = read_results(folder)
     (folder / "table.md").write_text(render(results), "utf-8")
     if folder == RESULTS:
-        models = [result for name, result in _named(folder) if name in MODELS]
-        README.write_text(put_into(README.read_text("utf-8"), summarize(models)), "utf-8")
+        README.write_text(updated(README.read_text("utf-8"), named_results(folder)), "utf-8")
 
 
 if __name__ == "__main__":

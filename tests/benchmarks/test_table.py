@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.results_file import RESULTS
-from benchmarks.table import END, MODELS, README, START, put_into, read_results, render, summarize
+from benchmarks.table import END, README, START, named_results, put_into, read_results, render, updated
 
 
 def test_the_readme_and_the_table_are_what_the_results_say() -> None:
     results = read_results(RESULTS)
     assert (RESULTS / "table.md").read_text("utf-8") == render(results)
-    files = {path.stem for path in RESULTS.glob("*.json")}
-    models = results[: len([name for name in MODELS if name in files])]
     text = README.read_text("utf-8")
-    assert put_into(text, summarize(models)) == text
+    assert updated(text, named_results(RESULTS)) == text
 
 
 def test_what_stands_around_the_markers_stays() -> None:
