@@ -7,7 +7,7 @@ All variants are exact in int32; the AVX2 variant multiplies in 16 bits because 
 from __future__ import annotations
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels.vectors import LANES, Expr, T, let
+from qcompiler.backends.tvm.kernels.vectors import LANES, Expr, T, intrinsic, joined, let, part
 
 DEPTH = 4
 """Products added up by one step in every lane."""
@@ -31,7 +31,7 @@ def dot_product(variant: Variant, sums: Expr, unsigned: Expr, signed: Expr) -> E
     """
     match variant:
         case Variant.AVX512_VNNI:
-            return _intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", sums, unsigned, signed)
+            return intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", sums, unsigned, signed)
         case Variant.AVX_VNNI:
             return _halves(sums, unsigned, signed)
         case Variant.AVX2:
@@ -54,25 +54,11 @@ def four_everywhere(codes: Expr) -> Expr:
     return T.reinterpret(f"{name}x{STEP}", T.broadcast(T.reinterpret("int32", codes), LANES))
 
 
-def part(vector: Expr, first: int, count: int, step: int = 1) -> Expr:
-    """Lanes ``first, first + step, ...`` of a vector."""
-    return T.Shuffle([vector], list(range(first, first + count * step, step)))
-
-
-def joined(parts: list[Expr], lanes: int) -> Expr:
-    """Vectors of equal length, one behind another."""
-    return T.Shuffle(parts, list(range(lanes)))
-
-
-def _intrinsic(name: str, dtype: str, *operands: Expr) -> Expr:
-    return T.call_llvm_pure_intrin(dtype, T.llvm_lookup_intrinsic_id(name), *operands)
-
-
 def _halves(sums: Expr, unsigned: Expr, signed: Expr) -> Expr:
     name, half, size = "llvm.x86.avx512.vpdpbusd.256", LANES // 2, STEP // 2
     return joined(
         [
-            _intrinsic(
+            intrinsic(
                 name,
                 "int32x8",
                 part(sums, half * index, half),
@@ -88,7 +74,7 @@ def _halves(sums: Expr, unsigned: Expr, signed: Expr) -> Expr:
 def _quarters(sums: Expr, unsigned: Expr, signed: Expr) -> Expr:
     size = STEP // 4
     products = [
-        _intrinsic(
+        intrinsic(
             "llvm.x86.avx2.pmadd.wd",
             "int32x8",
             T.cast(part(unsigned, size * index, size), "int16x16"),

@@ -1,10 +1,9 @@
 """uint8 x int8 matrix product with one scale an output channel; its activation is quantized in the same kernel.
 
-    y[m, n] = function((sum_k (a[m, k] - zero) * w[k, n]) * scale * w_scale[n] + bias[n]) + residual[m, n]
+    y[m, n] = (sum_k (a[m, k] - zero) * w[k, n]) * scale * w_scale[n], and an epilogue
 
 ``a`` are uint8 codes of ``x``; ``zero * sum_k w`` is taken off after the sum.  Weights are stored once for all
-variants: ``[N / 16, K / 4, 16, 4]``, which is also what AMX reads.  The number of rows is known only at the call:
-rows go in tiles, and a tile of every smaller size takes what is left.
+variants: ``[N / 16, K / 4, 16, 4]``, which is also what AMX reads.  The number of rows is known only at the call.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ from qcompiler.backends.tvm.kernels.dot_product import (
     four_everywhere,
     total,
 )
-from qcompiler.backends.tvm.kernels.functions import Function, apply
-from qcompiler.backends.tvm.kernels.quantize import RowCodes, to_uint8
+from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer, pack_channels
+from qcompiler.backends.tvm.kernels.quantize import RowCodes
+from qcompiler.backends.tvm.kernels.tiling import Tile, each_tile
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -38,22 +38,12 @@ from qcompiler.backends.tvm.kernels.vectors import (
     cast,
     let,
     load,
-    load_part,
     parameter,
     rows_parameter,
     splat,
-    store_part,
 )
 
 Activation = Literal["dynamic", "rows", "static", "codes"]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Rows and blocks of 16 channels whose sums are held in registers together."""
-
-    rows: int
-    blocks: int
 
 
 TILES = {
@@ -73,24 +63,19 @@ class GemmInt8:
         depth: K.
         activation: how it becomes codes: by the range of the whole input (DynamicQuantizeLinear), of each row, by
             a scale and zero point that are parameters (QuantizeLinear), or it comes as codes already.
-        function: applied after the bias.
-        codes_out: the result is quantized to uint8 by two more parameters, ``y_scale`` and ``y_zero``.
+        epilogue: what is done to the result.
         tile: None for the variant's own.
 
     Parameters of the PrimFunc, in this order: ``x`` float32 or uint8 ``[M, K]``; ``x_scale`` float32 ``[1]`` and
     ``x_zero`` int32 ``[1]`` (static, codes); ``weight`` int8 ``[N/16, K/4, 64]``, ``w_scale`` float32 and ``w_sum``
-    int32 ``[N/16, 16]`` as :func:`pack` gives; ``bias`` float32 ``[N/16, 16]``; ``residual`` float32 ``[M, N]``;
-    ``y_scale``, ``y_zero``; ``y`` float32 or uint8 ``[M, N]``.
+    int32 ``[N/16, 16]`` as :func:`pack` gives; those of the epilogue.
     """
 
     channels: int
     depth: int
     variant: Variant
     activation: Activation = "dynamic"
-    bias: bool = False
-    function: Function = Function.NONE
-    residual: bool = False
-    codes_out: bool = False
+    epilogue: Epilogue = PLAIN_RESULT
     tile: Tile | None = None
 
     @property
@@ -127,11 +112,6 @@ def pack(codes: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> Packed:
     return Packed(np.ascontiguousarray(weight), pack_channels(scale), total)
 
 
-def pack_channels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``[N]`` to ``[N/16, 16]``, missing channels 0."""
-    return np.pad(values, (0, -len(values) % LANES)).reshape(-1, LANES).astype(np.float32)
-
-
 def gemm_int8(spec: GemmInt8, name: str = "gemm_int8") -> PrimFunc:
     """The kernel."""
     return build(name, lambda: _Gemm(spec).body())
@@ -152,25 +132,11 @@ class _Gemm:
         self.weight = parameter("weight", (blocks, spec.steps, STEP), "int8")
         self.w_scale = parameter("w_scale", (blocks, LANES), "float32")
         self.w_sum = parameter("w_sum", (blocks, LANES), "int32")
-        self.bias = parameter("bias", (blocks, LANES), "float32") if spec.bias else None
-        shape = (self.rows, spec.channels)
-        self.residual = parameter("residual", shape, "float32") if spec.residual else None
-        self.y_scale: Buffer = parameter("y_scale", (1,), "float32") if spec.codes_out else None
-        self.y_zero: Buffer = parameter("y_zero", (1,), "int32") if spec.codes_out else None
-        self.y = parameter("y", shape, "uint8" if spec.codes_out else "float32")
+        self.writer = Writer(spec.epilogue, self.rows, spec.channels)
 
     def body(self) -> None:
         self.codes = self._codes()
-        count = self.tile.blocks
-        whole = self.spec.channels // LANES // count
-        if whole:
-            with T.parallel(0, whole) as chunk:
-                self._all_rows(chunk * count, [LANES] * count)
-        rest = [
-            min(LANES, self.spec.channels - LANES * block) for block in range(whole * count, self.spec.blocks)
-        ]
-        if rest:
-            self._all_rows(T.int32(whole * count), rest)
+        each_tile(self.tile, self.rows, self.spec.channels, self._tile)
 
     def _codes(self) -> Buffer:
         """The activation as codes with rows that are whole steps; sets scale and zero point where they are dynamic."""
@@ -192,22 +158,12 @@ class _Gemm:
         rows.quantize(self.rows, each=each)
         return codes
 
-    def _all_rows(self, block: Expr, valid: list[int]) -> None:
-        """Every row of some neighbouring blocks, of which ``valid`` channels exist."""
-        size = self.tile.rows
-        with T.serial(0, T.floordiv(self.rows, size)) as index:
-            self._tile(index * size, size, block, valid)
-        left = let(T.floormod(self.rows, size))
-        for rows in range(1, size):
-            with T.If(left == rows), T.Then():
-                self._tile(self.rows - rows, rows, block, valid)
-
     def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int]) -> None:
         variant = self.spec.variant
         lanes = accumulator_lanes(variant)
         sums = [[Register("int32", lanes) for _ in valid] for _ in range(rows)]
         for register in itertools.chain(*sums):
-            register.set(splat(T.int32(0), lanes))
+            register.clear(T.int32(0))
         with T.serial(0, self.spec.steps) as step:
             weights = [let(load(self.weight, [block + i, step, 0], STEP)) for i in range(len(valid))]
             for index, registers in enumerate(sums):
@@ -221,13 +177,5 @@ class _Gemm:
     def _finish(self, row: Expr, block: Expr, sums: Expr, valid: int) -> None:
         place = row if self.spec.activation == "rows" else 0
         exact = sums - splat(self.zero[place]) * load(self.w_sum, [block, 0])
-        value = cast(exact, "float32") * (splat(self.scale[place]) * load(self.w_scale, [block, 0]))
-        if self.bias is not None:
-            value = value + load(self.bias, [block, 0])
-        value = apply(self.spec.function, value)
-        column = block * LANES
-        if self.residual is not None:
-            value = value + load_part(self.residual, [row, column], valid)
-        if self.y_scale is not None:
-            value = to_uint8(value, self.y_scale[0], self.y_zero[0])
-        store_part(self.y, [row, column], value, valid)
+        scale = splat(self.scale[place]) * load(self.w_scale, [block, 0])
+        self.writer.write(row, block, cast(exact, "float32") * scale, valid)

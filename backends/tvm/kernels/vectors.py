@@ -88,6 +88,21 @@ def cast(value: Expr, dtype: str, lanes: int = LANES) -> Expr:
     return T.cast(value, f"{dtype}x{lanes}" if lanes > 1 else dtype)
 
 
+def part(vector: Expr, first: int, count: int, step: int = 1) -> Expr:
+    """Lanes ``first, first + step, ...`` of a vector."""
+    return T.Shuffle([vector], list(range(first, first + count * step, step)))
+
+
+def joined(parts: list[Expr], lanes: int) -> Expr:
+    """Vectors of equal length, one behind another."""
+    return T.Shuffle(parts, list(range(lanes)))
+
+
+def intrinsic(name: str, dtype: str, *operands: Expr) -> Expr:
+    """A call of one of LLVM's, which only some CPUs have."""
+    return T.call_llvm_pure_intrin(dtype, T.llvm_lookup_intrinsic_id(name), *operands)
+
+
 def round_to_int(value: Expr, lanes: int = LANES) -> Expr:
     """int32 nearest to floats that lie within -2^22 and 2^22, ties to even, without a library call.
 
@@ -113,6 +128,10 @@ class Register:
 
     def set(self, value: Expr) -> None:
         store(self._buffer, [0], value, self._lanes)
+
+    def clear(self, zero: Expr) -> None:
+        """Set every lane to a scalar."""
+        self.set(splat(zero, self._lanes))
 
 
 def across(value: Expr, combine: Callable[[Expr, Expr], Expr], lanes: int = LANES) -> Expr:

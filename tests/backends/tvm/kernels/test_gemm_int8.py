@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("tvm", reason="the extra tvm is not installed")
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.epilogue import Epilogue, pack_channels
 from qcompiler.backends.tvm.kernels.functions import Function
-from qcompiler.backends.tvm.kernels.gemm_int8 import GemmInt8, Tile, gemm_int8, pack, pack_channels
+from qcompiler.backends.tvm.kernels.gemm_int8 import GemmInt8, gemm_int8, pack
+from qcompiler.backends.tvm.kernels.tiling import Tile
 from tests.backends.tvm.kernels.running import Runner, variant_cases
 
 pytestmark = pytest.mark.tvm
@@ -71,7 +73,7 @@ def test_dynamic_activations(variant: Variant, activation: Any) -> None:
 
 @pytest.mark.parametrize("variant", variant_cases())
 def test_static_activation_with_everything_after_it(variant: Variant) -> None:
-    spec = GemmInt8(CHANNELS, DEPTH, variant, "static", True, Function.RELU, True, tile=TILE)
+    spec = GemmInt8(CHANNELS, DEPTH, variant, "static", Epilogue(True, Function.RELU, True), TILE)
     run = Runner(gemm_int8(spec), variant)
     random = np.random.default_rng(1)
     x, residual = (random.normal(0, 2, shape).astype(np.float32) for shape in ((5, DEPTH), (5, CHANNELS)))
@@ -84,7 +86,9 @@ def test_static_activation_with_everything_after_it(variant: Variant) -> None:
 
 @pytest.mark.parametrize("variant", variant_cases())
 def test_codes_in_and_codes_out(variant: Variant) -> None:
-    run = Runner(gemm_int8(GemmInt8(CHANNELS, DEPTH, variant, "codes", codes_out=True, tile=TILE)), variant)
+    run = Runner(
+        gemm_int8(GemmInt8(CHANNELS, DEPTH, variant, "codes", Epilogue(codes_out=True), TILE)), variant
+    )
     codes = np.random.default_rng(2).integers(0, 256, (4, DEPTH)).astype(np.uint8)
     scale, zero = np.array([0.02], np.float32), np.array([3], np.int32)
     y_scale, y_zero = np.array([0.11], np.float32), np.array([140], np.int32)
