@@ -24,7 +24,7 @@ from qcompiler.models.genai_config import FILE as GENAI_CONFIG
 from qcompiler.models.genai_config import genai_config
 from qcompiler.models.graph_names import tidy
 from qcompiler.models.quiet import offline_and_quiet
-from qcompiler.models.stored_type import store_half
+from qcompiler.models.stored_type import KINDS, store_half
 from qcompiler.models.tied_weights import tie
 from qcompiler.package.write import publish, staged, write_model
 
@@ -126,7 +126,7 @@ def export_decoder(
         tie(graph.program)
         tidy(graph.program, axes(graph.shape))
         expected = Expectation.of(model, graph.shape)
-    weights = store_half(graph.program) if stored == "float16" else "float32"
+    weights = store_half(graph.program, stored) if stored in KINDS else "float32"
     with staged(folder) as stage:
         write_model(graph.program, stage / MODEL)
         error, tokens = compare(stage / MODEL, expected, tolerance)
@@ -216,7 +216,7 @@ def _notes(graph: CacheGraph, stored: str | None, files: tuple[str, ...]) -> tup
     notes = []
     if not any(name in files for name in TOKENIZERS):
         notes.append("the checkpoint has no tokenizer: texts cannot be given to this folder, token ids can")
-    if stored not in (None, "float32", "float16"):
+    if stored not in (None, "float32", *KINDS):
         notes.append(f"weights stored as {stored} were widened to float32, which the CPU computes in")
     if graph.plain is None:
         notes.append(

@@ -24,13 +24,19 @@ _STORED = "qcompiler.stored_types"
 
 def note_stored(model: ir.Model, types: Collection[ir.DataType]) -> None:
     """Remember in which 16-bit types the file of ``model`` keeps constants; clones remember it too."""
-    known = model.graph.meta.get(_STORED, ())
+    known = stored_types(model)
     model.graph.meta[_STORED] = tuple(kind for kind in HALF_TYPES if kind in types or kind in known)
+
+
+def stored_types(model: ir.Model) -> tuple[ir.DataType, ...]:
+    """The 16-bit types that the file of ``model`` keeps constants in."""
+    types: tuple[ir.DataType, ...] = model.graph.meta.get(_STORED, ())
+    return types
 
 
 def store_in_half(model: ir.Model) -> tuple[str, ...]:
     """Narrow in place what the file had in 16 bits; return weights that these no longer hold exactly, by name."""
-    types: tuple[ir.DataType, ...] = model.graph.meta.get(_STORED, ())
+    types = stored_types(model)
     if not types:
         return ()
     for graph in (model.graph, *model.graph.subgraphs()):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from qcompiler.inspect.inspection import WeightInfo
+from qcompiler.tensors import stored_bytes
 
 NOTABLE_SHARE = 0.1
 """A share of the weight bytes below this is not worth a sentence."""
@@ -24,7 +25,7 @@ def find(
     tied: Mapping[str, tuple[str, ...]],
 ) -> list[str]:
     """Findings about embeddings, tied and hidden weights, and operators that need a word."""
-    total = max(sum(tensor.nbytes for tensor in constants.values()), 1)
+    total = max(sum(stored_bytes(tensor) for tensor in constants.values()), 1)
     found = [*_already_quantized(operators), *_embeddings(weights, total)]
     found += [
         f"the weight {name!r} is shared by {', '.join(nodes)}: it stays tied" for name, nodes in tied.items()
@@ -35,7 +36,7 @@ def find(
             f"{len(hidden)} weights lie in subgraphs (If, Loop, Scan): int8_dynamic reaches them, int8_static does not"
         )
     known = {item.weight for item in weights}
-    other = sum(tensor.nbytes for name, tensor in constants.items() if name not in known)
+    other = sum(stored_bytes(tensor) for name, tensor in constants.items() if name not in known)
     if other / total >= NOTABLE_SHARE:
         found.append(
             f"{_percent(other / total)} of the constant bytes belong to no operator that a pass quantizes"

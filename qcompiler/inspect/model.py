@@ -12,6 +12,8 @@ from qcompiler.inspect.findings import find
 from qcompiler.inspect.inspection import Inspection, ValueInfo
 from qcompiler.inspect.outlook import outlooks
 from qcompiler.inspect.weights import float_constants, tied_weights, weight_infos
+from qcompiler.prepare.report import PrepareReport
+from qcompiler.tensors import stored_bytes
 
 
 def inspect_model(path: Path | str, target: Target) -> Inspection:
@@ -30,7 +32,7 @@ def inspect_model(path: Path | str, target: Target) -> Inspection:
     model = load_model(path)
     operators = dict(Counter(_operator(node) for node in model.graph.all_nodes()).most_common())
     opsets, ir_version = dict(model.opset_imports), model.ir_version
-    prepare(model)
+    prepared = prepare(model)
     constants = float_constants(model)
     weights = weight_infos(model, target)
     tied = tied_weights(weights)
@@ -41,7 +43,7 @@ def inspect_model(path: Path | str, target: Target) -> Inspection:
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         size_bytes=model_size_bytes(path),
         parameters=sum(tensor.size for tensor in constants.values()),
-        weight_bytes=sum(tensor.nbytes for tensor in constants.values()),
+        weight_bytes=sum(stored_bytes(tensor) for tensor in constants.values()),
         inputs=tuple(_value(value) for value in model.graph.inputs),
         outputs=tuple(_value(value) for value in model.graph.outputs),
         operators=operators,
@@ -50,8 +52,13 @@ def inspect_model(path: Path | str, target: Target) -> Inspection:
         outlook=tuple(outlooks(model, target, weights)),
         unsupported=_unsupported(model, target),
         tied=tied,
-        findings=tuple(find(operators, constants, weights, tied)),
+        findings=(*_of_types(prepared), *find(operators, constants, weights, tied)),
     )
+
+
+def _of_types(prepared: PrepareReport) -> list[str]:
+    """That 16-bit floats are computed in float32, where they are."""
+    return [note for note in prepared.notes if "float16" in note]
 
 
 def _operator(node: ir.Node) -> str:

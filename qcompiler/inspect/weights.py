@@ -11,6 +11,7 @@ from qcompiler.backends.base import Target
 from qcompiler.graph.recurrent import recurrent_weights
 from qcompiler.graph.weighted import FLOAT_TYPES, weighted
 from qcompiler.inspect.inspection import WeightInfo
+from qcompiler.tensors import stored_bytes
 
 
 def weight_infos(model: ir.Model, target: Target) -> list[WeightInfo]:
@@ -59,7 +60,7 @@ def _info(node: ir.Node, weight: ir.Value, target: Target, *, in_subgraph: bool)
         op_type=node.op_type,
         weight=str(weight.name),
         shape=tuple(int(size) for size in tensor.shape.numpy()),
-        size_bytes=tensor.nbytes,
+        size_bytes=stored_bytes(tensor),
         static=support.static and not in_subgraph,
         dynamic=support.dynamic,
         weight_only=support.weight_only,

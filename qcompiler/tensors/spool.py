@@ -80,10 +80,10 @@ def spooling(folder: Path) -> Iterator[None]:
         _ACTIVE.reset(token)
 
 
-def kept(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+def kept(tensor: ir.TensorProtocol, *, least_bytes: int = SPOOLED_BYTES) -> ir.TensorProtocol:
     """``tensor``, or the same from disk where it is in memory, large, and this runs within ``spooling``."""
     spool = _ACTIVE.get()
-    if spool is None or tensor.nbytes < SPOOLED_BYTES or not isinstance(tensor, ir.Tensor | ir.PackedTensor):
+    if spool is None or tensor.nbytes < least_bytes or not isinstance(tensor, ir.Tensor | ir.PackedTensor):
         return tensor
     return spool.append(tensor)
 

@@ -30,6 +30,11 @@ class Widened(ir.LazyTensor):
         self.stored = stored
 
 
+def stored_bytes(tensor: ir.TensorProtocol) -> int:
+    """Bytes that a constant takes in the file, which are half of what a widened one takes in memory."""
+    return tensor.stored.nbytes if isinstance(tensor, Widened) else tensor.nbytes
+
+
 def _widen(stored: ir.TensorProtocol) -> ir.TensorProtocol:
     array = stored.numpy()
     if stored.dtype == ir.DataType.BFLOAT16:  # the upper half of a float32, which is quicker than to convert
