@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from qcompiler.build import Build
 from qcompiler.errors import VerificationError
+from qcompiler.pipeline.base import Pass, PassReport
 from qcompiler.pipeline.run import Pipeline
 from qcompiler.prepare import PrepareReport
 from qcompiler.samples import Samples
@@ -21,12 +23,7 @@ def find_warnings(
     found = [*samples.warnings, *prepared.notes]
     if caveat := pipeline.target.caveat():
         found.append(caveat)
-    quantized = sum(report.count("quantized") for report in built.passes)
-    transformed = sum(report.count("transformed") for report in built.passes)
-    if not quantized and any(item.quantizes for item in pipeline.passes):
-        found.append("no node was quantized; the reasons are in the report.")
-    elif not quantized and not transformed:
-        found.append("no pass changed anything; the reasons are in the report.")
+    found += _without_effect(built.passes, pipeline.passes)
     if built.reverted:
         found.append(f"put back to float because they made the model slower: {_names(built.reverted)}.")
     if speed is not None and speed.slower:
@@ -45,6 +42,22 @@ def find_warnings(
     if surprising:
         found.append(f"quantized, but run by a float kernel: {_names(surprising)}.")
     return tuple(found)
+
+
+def _without_effect(reports: Sequence[PassReport], passes: Sequence[Pass]) -> list[str]:
+    """Passes that were asked for and changed nothing, with the commonest reason."""
+    quantizing = {item.name for item in passes if item.quantizes}
+    changed = {report.name for report in reports if report.count("quantized") or report.count("transformed")}
+    if not changed:
+        nothing = "no node was quantized" if quantizing else "no pass changed anything"
+        return [f"{nothing}; the reasons are in the report."]
+    idle = [report for report in reports if report.name in quantizing - changed]
+    return [f"{report.name} changed nothing{_commonest(report)}." for report in idle]
+
+
+def _commonest(report: PassReport) -> str:
+    reasons = Counter(item.detail for item in report.nodes if item.action == "skipped")
+    return f": {reasons.most_common(1)[0][0]}" if reasons else ": no node is of its kind, or float any more"
 
 
 def refuse_if_strict(warnings: tuple[str, ...], *, strict: bool) -> None:

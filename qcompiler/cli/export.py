@@ -53,9 +53,9 @@ def export_command(
 
     A decoder becomes a language-model folder: one graph for prefill and decode, tokenizer and configurations.
 
-    Examples: qcompile export path/to/decoder -o lm/
+    Example: qcompile export path/to/decoder -o lm/
 
-    qcompile export path/to/encoder -o model.onnx
+    Example: qcompile export path/to/encoder -o model.onnx
     """
     from qcompiler.cli.progress import progress_display
     from qcompiler.models.export_choice import ExportChoice, export_checkpoint

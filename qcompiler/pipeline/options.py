@@ -74,6 +74,26 @@ def spelled(instance: object) -> dict[str, Scalar]:
     return {field.name: _plain(getattr(instance, field.name)) for field in fields}
 
 
+def shortest(kind: type[Any], options: Mapping[str, Scalar], *, owner: str) -> dict[str, Scalar]:
+    """Those of ``options`` that must be written to get all of them: the others are what ``kind`` chooses itself.
+
+    Args:
+        kind: a dataclass of options.
+        options: of an instance, as :func:`spelled` gives them.
+        owner: for messages, as in :func:`build`.
+    """
+    needed = {info.name: options[info.name] for info in describe(kind) if info.name in options}
+    for name in list(needed):
+        without = {other: value for other, value in needed.items() if other != name}
+        try:
+            same = spelled(build(kind, without, owner=owner)) == dict(options)
+        except OptionError:
+            same = False
+        if same:
+            needed = without
+    return needed
+
+
 def _describe_field(field: dataclasses.Field[Any], hint: Any) -> OptionInfo:
     kind, _ = _strip_optional(hint)
     return OptionInfo(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from qcompiler.report.console import heading, plain_table, print_table, stdout_console
+from qcompiler.report.layers import by_layer
 from qcompiler.report.units import small
 from qcompiler.verify.metrics import format_db
 
@@ -52,18 +53,17 @@ def print_comparison(facts: ComparisonFacts) -> None:
     console.print(f"{facts.other} against {facts.reference}", style="bold", soft_wrap=True)
     console.print(f"  on {facts.data}", soft_wrap=True)
     heading(console, "Outputs")
-    _print_rows(console, facts.outputs, "output")
+    _print_rows(console, by_layer(facts.outputs), "output")
     if facts.worst:
         heading(console, f"Worst nodes ({len(facts.worst)} of {facts.compared} compared)")
-        _print_rows(console, facts.worst, "node")
+        _print_rows(console, [(item.node or item.value, item) for item in facts.worst], "node")
     _print_unobserved(console, facts.unobserved)
 
 
-def _print_rows(console: Console, rows: Sequence[NodeComparison], what: str) -> None:
+def _print_rows(console: Console, rows: Sequence[tuple[str, NodeComparison]], what: str) -> None:
     table = plain_table("SQNR", "cosine", "max error", "op", what, right=("SQNR", "cosine", "max error"))
-    for item in rows:
+    for name, item in rows:
         figures = format_db(item.sqnr_db) if item.is_float else f"{item.exact_share:.1%} equal"
-        name = item.value if what == "output" else item.node or item.value
         cosine = f"{item.cosine:.4f}" if item.is_float else ""
         table.add_row(figures, cosine, small(item.max_abs_error), item.op_type, name)
     print_table(console, table)

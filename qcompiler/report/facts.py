@@ -84,6 +84,7 @@ class CompileFacts:
         requested_bits, achieved_bits: per weight; achieved counts scales, zero points and what stayed float.
         quantized_bits: of weights in low-bit formats, scales and zero points included; 0 where there are none.
         quantized_share: their share of all weights.
+        copy_bytes: second forms of weights that the target stores beside the low-bit ones, for speed.
         untimed: why it was not timed, where the target is not.
         outputs: the graph outputs in each of the three comparisons.
         worst: values inside with the lowest SQNR, worst first.
@@ -106,6 +107,7 @@ class CompileFacts:
     achieved_bits: float
     quantized_bits: float
     quantized_share: float
+    copy_bytes: int
     speed: SpeedFacts | None
     untimed: str
     samples: int

@@ -54,6 +54,7 @@ def gather(
         achieved_bits=manifest.bits.achieved,
         quantized_bits=manifest.bits.quantized,
         quantized_share=manifest.bits.quantized_share,
+        copy_bytes=sum(item.copy_bytes for item in result.legalized.lowered),
         speed=_speed(result, threads),
         untimed=result.target.untimed,
         samples=verification.samples if verification else 0,

@@ -35,9 +35,11 @@ def hints_for(passes: Sequence[PassReport], outputs: Sequence[ValueFacts]) -> tu
         hints.append("more accuracy for outliers in MatMul inputs: put smoothquant before the int8 pass.")
     if products >= convolutions and "int8_static" in names and "int8_dynamic" not in names:
         hints.append("more accuracy where ranges vary from sample to sample: int8_dynamic, no data needed.")
-    if any(", rtn: " in item.detail for report in passes for item in report.nodes):
+    rounded = [report.name for report in passes if any(", rtn: " in item.detail for item in report.nodes)]
+    if rounded:
         hints.append(
-            "more accuracy at the same size: --passes gptq --calib DATA, or option solver=mse without data."
+            f"more accuracy at the same size: --passes {rounded[0]}:solver=gptq --calib DATA, "
+            "or solver=mse without data."
         )
     hints.append("the worst nodes can stay in float: --exclude NAME.")
     return tuple(hints[:3])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from qcompiler.errors import OptionError
+from qcompiler.pipeline.options import shortest
+from qcompiler.pipeline.registry import pass_class, target_class
 from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
 from qcompiler.report.facts import CompileFacts, Configured, Group, ValueFacts
+from qcompiler.report.layers import by_layer
 from qcompiler.report.units import counted, megabytes, small
 from qcompiler.verify.metrics import format_db
 
@@ -34,11 +39,13 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
     console.print(f"wrote {facts.path}", style="bold", soft_wrap=True)
     table = plain_table("", "")
     table.show_header = False
-    table.add_row(
-        "pipeline", ", ".join(item.name for item in facts.pipeline) + f" for {_spelled(facts.target)}"
-    )
+    table.add_row("pipeline", ",".join(_spelled(item, pass_class) for item in facts.pipeline))
+    table.add_row("target", _spelled(facts.target, target_class))
     table.add_row("size", _size(facts))
-    table.add_row("weights", _bits(facts))
+    low_bit, stored = _bits(facts)
+    if low_bit:
+        table.add_row("low-bit", low_bit)
+    table.add_row("weights", stored)
     if facts.speed is not None:
         speed = facts.speed
         interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
@@ -50,16 +57,29 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
     print_table(console, table)
 
 
-def _bits(facts: CompileFacts) -> str:
+def _bits(facts: CompileFacts) -> tuple[str, str]:
+    """Bits of low-bit weights, "" where there are none; bits of everything stored."""
     stored = f"{facts.achieved_bits:.1f} bits each, all stored bytes counted"
     if not facts.quantized_bits:
-        return stored
-    asked = f"asked for {facts.requested_bits:g} bits, {facts.quantized_bits:.2f} with scales"
-    return f"{asked} in {facts.quantized_share:.0%} of them; {stored}"
+        return "", stored
+    if facts.copy_bytes:
+        stored += f", {8 * facts.copy_bytes / facts.parameters:.1f} of them int8 copies"
+    constants = f"{facts.quantized_share:.0%} of {facts.parameters / 1e6:.3g} M float constants"
+    asked = f"{facts.requested_bits:g} bits asked for, {facts.quantized_bits:.2f} with scales, in {constants}"
+    return asked, stored
 
 
-def _spelled(item: Configured) -> str:
-    return ":".join([item.name, *(f"{name}={value}" for name, value in item.options.items())])
+def _spelled(item: Configured, find: Callable[[str], type]) -> str:
+    """As a user would write it: without the options that are the default."""
+    try:
+        options = shortest(find(item.name), item.options, owner=item.name)
+    except OptionError:  # made in Python, under no registered name
+        options = item.options
+    words = (
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in options.items()
+    )
+    return ":".join([item.name, *words])
 
 
 def _size(facts: CompileFacts) -> str:
@@ -78,9 +98,10 @@ def _print_accuracy(console: Console, facts: CompileFacts) -> None:
     table = plain_table(
         "comparison", "output", "SQNR", "cosine", "max error", right=("SQNR", "cosine", "max error")
     )
-    for item in facts.outputs:
-        style = "bold" if item.comparison == "deployed" else ""
-        table.add_row(f"{item.comparison}", item.value, *_figures(item), style=style)
+    for comparison, outputs in itertools.groupby(facts.outputs, key=lambda item: item.comparison):
+        style = "bold" if comparison == "deployed" else ""
+        for name, item in by_layer(outputs):
+            table.add_row(comparison, name, *_figures(item), style=style)
     print_table(console, table)
     print_text(console, _MEANING, "dim")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,8 +14,9 @@ from qcompiler.data import FeedSource
 from qcompiler.errors import VerificationError
 from qcompiler.findings import find_warnings, refuse_if_strict
 from qcompiler.passes.int8_dynamic import Int8Dynamic
+from qcompiler.passes.kv_int8 import KvInt8
 from qcompiler.passes.smoothquant import SmoothQuant
-from qcompiler.pipeline.base import Pass
+from qcompiler.pipeline.base import NodeDecision, Pass, PassReport
 from qcompiler.prepare import PrepareReport
 from qcompiler.samples import Samples
 from qcompiler.verify.speed import SpeedCheck
@@ -49,6 +51,20 @@ def test_shortfalls_of_data_and_model_are_passed_on_and_left_nodes_are_not() -> 
         "few",
         "opset stays",
     )
+
+
+def test_a_pass_that_finds_nothing_left_is_named() -> None:
+    built = made(quantized=("a",))
+    second = PassReport(
+        "int8_dynamic", (NodeDecision("a", "MatMul", "skipped", "its weight is quantized already"),)
+    )
+    (warning,) = warnings(dataclasses.replace(built, passes=(*built.passes, second)))
+    assert warning == "int8_dynamic changed nothing: its weight is quantized already."
+
+
+def test_a_cache_in_int8_is_no_shortfall() -> None:
+    cache = PassReport("kv_int8", (NodeDecision("a", "GroupQueryAttention", "transformed", "int8 cache"),))
+    assert warnings(dataclasses.replace(made(), passes=(cache,)), passes=(KvInt8(),)) == ()
 
 
 @pytest.mark.parametrize(

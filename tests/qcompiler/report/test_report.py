@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -13,8 +14,11 @@ from rich.console import Console
 
 from qcompiler.driver import compile as compile_model
 from qcompiler.models.catalog import DIGITS
+from qcompiler.passes.awq import Awq
+from qcompiler.passes.integers import Int4
 from qcompiler.pipeline.base import NodeDecision, PassReport
-from qcompiler.report.facts import CompileFacts, ValueFacts
+from qcompiler.pipeline.options import spelled
+from qcompiler.report.facts import CompileFacts, Configured, ValueFacts
 from qcompiler.report.gather import gather
 from qcompiler.report.hints import hints_for
 from qcompiler.report.json import to_json
@@ -119,3 +123,30 @@ def test_counts_and_shares_in_words() -> None:
     assert counted({"Conv": 2, "Gemm": 1}) == "2 Conv, 1 Gemm"
     assert shares(1, 2) == "50 %"
     assert shares(0, 0) == "0 %"
+
+
+def test_low_bit_weights_are_told_from_all_that_is_stored(facts: CompileFacts) -> None:
+    low = dataclasses.replace(
+        facts,
+        parameters=14_200_000,
+        requested_bits=4,
+        quantized_bits=4.625,
+        quantized_share=1.0,
+        achieved_bits=12.2,
+        copy_bytes=13_400_000,
+    )
+    text = printed(low)
+    assert "4 bits asked for, 4.62 with scales, in 100% of 14.2 M float constants" in text
+    assert "12.2 bits each, all stored bytes counted, 7.5 of them int8 copies" in text
+    assert "low-bit" not in printed(facts)
+
+
+def test_the_pipeline_is_spelled_as_short_as_it_can_be(facts: CompileFacts) -> None:
+    written = (Configured("int4", spelled(Int4(group=64))), Configured("awq", spelled(Awq())))
+    assert "int4:group=64,awq\n" in printed(dataclasses.replace(facts, pipeline=written)).replace(" ", "")
+
+
+def test_the_hint_names_the_pass_that_rounded() -> None:
+    node = NodeDecision("n", "MatMul", "quantized", "nf4 g64, rtn: 4.25 bits")
+    hints = hints_for([PassReport("nf4", (node,))], [output(20.0)])
+    assert any("nf4:solver=gptq" in hint for hint in hints)
