@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx_ir as ir
+
 from qcompiler.build import Build, build, quantized_keys
 from qcompiler.data import Feed
-from qcompiler.errors import VerificationError
+from qcompiler.errors import ModelError, VerificationError
+from qcompiler.graph.stored_half import stored_types
 from qcompiler.package.write import write_model
 from qcompiler.pipeline.run import Pipeline
 from qcompiler.request import CompileOptions
@@ -77,11 +80,24 @@ def _worst(
 
 
 def _baseline(source: object, pipeline: Pipeline, folder: Path) -> Path:
-    """The user's own file, or the prepared model where none was given."""
-    if isinstance(source, str | Path):
+    """The user's own file, or the prepared model where there is none or the runtime cannot run its bfloat16."""
+    if isinstance(source, str | Path) and _runs(Path(source), pipeline):
         return Path(source)
     scratch = folder / "float"
     scratch.mkdir(exist_ok=True)
     path = scratch / "float.onnx"
     write_model(pipeline.reference.clone(), path)
     return path
+
+
+def _runs(path: Path, pipeline: Pipeline) -> bool:
+    """Whether the runtime opens the user's file; tried only where it holds bfloat16, since opening takes long."""
+    if ir.DataType.BFLOAT16 not in stored_types(pipeline.reference):
+        return True
+    from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+    try:
+        open_file(path, session_options(threads=1))
+    except ModelError:
+        return False
+    return True

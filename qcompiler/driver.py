@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from qcompiler.backends.base import Target
+from qcompiler.budget import refuse_over_budget, within
 from qcompiler.build import build
 from qcompiler.calibration.collect import Progress
 from qcompiler.checks import check, never_slower
@@ -26,7 +27,7 @@ from qcompiler.prepare.select import select_nodes
 from qcompiler.remember import remembering
 from qcompiler.request import CompileOptions, resolve
 from qcompiler.result import CompileResult
-from qcompiler.samples import open_samples
+from qcompiler.samples import open_samples, require_runnable
 from qcompiler.tensors import spooling
 from qcompiler.verify.needs import refuse_unverifiable
 from qcompiler.verify.segmented import note_cuts
@@ -75,19 +76,29 @@ def compile(
     samples = open_samples(source, calibration, options)
     with spooling(path.parent):
         prepared = prepare(source, opset=max(options.opset, request.least_opset))
-    note_cuts(source)
+        note_cuts(source)
+        refuse_over_budget(source, request.passes, options.verify, options.max_ram_bytes)
+        if samples.invented:
+            require_runnable(source, samples, options.verify)
     selected = select_nodes(source, request.include, request.exclude)
     pipeline = Pipeline(
         source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
     )
-    with spooling(path.parent), staged(path.parent) as stage, remembering(pipeline, path, options, request):
+    remembered = remembering(pipeline, path, options, request)
+    with within(options.max_ram_bytes), spooling(path.parent), staged(path.parent) as stage, remembered:
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)
         verification = check(built, pipeline, samples, options)
         warnings = find_warnings(built, pipeline, prepared, samples, speed)
         refuse_if_strict(warnings, strict=options.strict)
         manifest = make_manifest(
-            model, built, pipeline, request, samples, verification, (*warnings, *prepared.left, *request.notes)
+            model,
+            built,
+            pipeline,
+            request,
+            samples,
+            verification,
+            (*warnings, *prepared.left, *request.notes),
         )
         write_manifest(manifest, built.path)
         side_files.write(stage)

@@ -33,6 +33,7 @@ class CompileOptions:
         data: how calibration and verification data are read.
         opset: lowest opset of the result.
         external: weights in a file of their own; None: above 100 MB.
+        max_ram_bytes: refuse at the start what is estimated to take more; also bounds statistics.
     """
 
     verify: VerifyLevel = "numerics"
@@ -43,6 +44,7 @@ class CompileOptions:
     data: DataOptions = field(default_factory=DataOptions)
     opset: int = 21
     external: bool | None = None
+    max_ram_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.verify not in get_args(VerifyLevel):
@@ -51,6 +53,8 @@ class CompileOptions:
             raise OptionError(f"min_cosine is {self.min_cosine}, expected between -1 and 1.")
         if self.threads < 1:
             raise OptionError(f"threads is {self.threads}, expected at least 1.")
+        if self.max_ram_bytes is not None and self.max_ram_bytes < 1:
+            raise OptionError(f"max_ram_bytes is {self.max_ram_bytes}, expected at least 1.")
 
 
 @dataclass(frozen=True)

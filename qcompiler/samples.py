@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from qcompiler.data import FeedSource, hold_out, input_specs, open_each
+from qcompiler.data import Feed, FeedSource, hold_out, input_specs, open_each
 from qcompiler.data.random import invent
 from qcompiler.errors import CalibrationError
 from qcompiler.request import CompileOptions
@@ -27,12 +29,14 @@ class Samples:
         held_out: what the result is verified on; never seen in calibration unless a warning says so.
         held_out_note: where it came from, in words.
         warnings: what is weak about the data.
+        invented: whether ``held_out`` is made up, so that the model may refuse it.
     """
 
     calibration: FeedSource | None
     held_out: FeedSource
     held_out_note: str
     warnings: tuple[str, ...] = ()
+    invented: bool = False
 
     @property
     def batches(self) -> int | None:
@@ -43,13 +47,49 @@ class Samples:
             return None
 
 
+LARGE_FEEDS = 2
+"""Feeds that a large model is verified on: each is run through it once for every model compared."""
+
+
+@dataclass(frozen=True)
+class FirstFeeds:
+    """The first feeds of a source."""
+
+    whole: FeedSource
+    count: int
+
+    def __iter__(self) -> Iterator[Feed]:
+        return itertools.islice(self.whole, self.count)
+
+    @property
+    def description(self) -> str:
+        return f"{self.whole.description}; the first {self.count} feeds, as the model is large"
+
+    @property
+    def sha256(self) -> str | None:
+        return self.whole.sha256
+
+    @property
+    def samples(self) -> int | None:
+        return None
+
+
 def open_samples(model: ir.Model, calibration: object | None, options: CompileOptions) -> Samples:
-    """Open the data given and set apart what the result is verified on.
+    """Open the data given and set apart what the result is verified on: a few feeds for a large model.
 
     Raises:
         CalibrationError: the data cannot be read or does not fit the model.
         OptionError: an option that has no effect on any of the data.
     """
+    samples = _opened(model, calibration, options)
+    if weight_bytes(model) <= LARGE_BYTES or options.verify == "none":
+        return samples
+    few = FirstFeeds(samples.held_out, LARGE_FEEDS)
+    note = f"{samples.held_out_note}; the first {LARGE_FEEDS} feeds at most, as the model is large"
+    return dataclasses.replace(samples, held_out=few, held_out_note=note)
+
+
+def _opened(model: ir.Model, calibration: object | None, options: CompileOptions) -> Samples:
     specs = input_specs(model)
     sources = [source for source in (calibration, options.verify_data) if source is not None]
     opened = open_each(sources, specs, options.data)
@@ -67,22 +107,23 @@ def open_samples(model: ir.Model, calibration: object | None, options: CompileOp
         return Samples(split.calibration, split.held_out, split.held_out.description, warnings)
     limit = min(options.data.limit or RANDOM_SAMPLES, RANDOM_SAMPLES)
     invented = invent(specs, dataclasses.replace(options.data, limit=limit))
-    if options.verify != "none":
-        _require_runnable(model, invented)
-    return Samples(None, invented, "random numbers, for want of data")
+    return Samples(None, invented, "random numbers, for want of data", invented=True)
 
 
-def _require_runnable(model: ir.Model, invented: FeedSource) -> None:
+def require_runnable(model: ir.Model, samples: Samples, verify: str) -> None:
     """Refuse early where the model cannot run on made-up inputs: dimensions may have to fit one another.
 
-    A large model is not held in memory for that: verification, which runs it in segments, says so later.
-    """
-    if weight_bytes(model) > LARGE_BYTES:
-        return
-    from qcompiler.backends.onnxruntime.session import open_model, session_options
+    A large model is run in segments, as it will be verified; where nothing will be, nothing is run.
 
-    session = open_model(model, session_options(threads=1, optimize=False))
-    feed = next(iter(invented))
+    Raises:
+        CalibrationError: it does not run.
+    """
+    if verify == "none":
+        return
+    from qcompiler.verify.observed import OracleModel
+
+    session = OracleModel(model, threads=1).session([str(value.name) for value in model.graph.outputs])
+    feed = next(iter(samples.held_out))
     try:
         session.run({name: feed[name] for name in session.input_names})
     except Exception as error:  # the runtime's exception types are private and many

@@ -7,6 +7,7 @@ array (or the memory map) that it already is, so that opening a model costs no s
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from qcompiler.measure.sessions import timing_options
 
 INLINE_BYTES = 1024
 """Smaller initializers are serialized: shape inference and folding inside the runtime need to see them."""
+
+_PLACEHOLDER = "in-memory"
 
 _ONNXRUNTIME_NUMPY = frozenset(
     {np.dtype(kind) for kind in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2")}
@@ -50,7 +53,7 @@ class OrtSession(Session):
 
 
 def session_options(
-    *, threads: int, optimize: bool = True, keep_int8: bool = False
+    *, threads: int, optimize: bool = True, keep_int8: bool = False, prepack: bool | None = None
 ) -> onnxruntime.SessionOptions:
     """Options for measuring and checking: those of timing, and how much of the graph the runtime may change.
 
@@ -59,12 +62,16 @@ def session_options(
         optimize: False runs every node as written, which is what an oracle is for.
         keep_int8: leave int8 activations as they are, as the runtime does on arm64. Elsewhere it turns them into
             uint8, and a model compiled for arm64 would be judged by kernels that it will not have.
+        prepack: whether kernels lay their weights out anew, as ``optimize`` says by default. Without it
+            MatMulNBits computes in float: what is to run as deployed must have it.
     """
     options = timing_options(threads=threads)
     level = onnxruntime.GraphOptimizationLevel
     if keep_int8:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if not optimize:  # an oracle runs a few times: packed copies of its weights would double its memory
+    if not (
+        optimize if prepack is None else prepack
+    ):  # an oracle runs a few times: copies would double its memory
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     return options
@@ -82,7 +89,10 @@ def open_file(path: Path, options: onnxruntime.SessionOptions) -> OrtSession:
 
 
 def open_model(model: ir.Model, options: onnxruntime.SessionOptions) -> OrtSession:
-    """Open a model in memory without copying its weights; ``model`` is unchanged afterwards.
+    """Open a model in memory; ``model`` is unchanged afterwards.
+
+    A model that is run as written reads its weights where they lie, so that of a mapped file only those pages are
+    resident that a node reads. Optimizations read weights before there is a session, and are given copies.
 
     Raises:
         ModelError: the runtime refuses it.
@@ -92,10 +102,19 @@ def open_model(model: ir.Model, options: onnxruntime.SessionOptions) -> OrtSessi
     with _placeholders(large):
         content = ir.to_proto(model).SerializeToString()
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
-    if large:
-        options.add_external_initializers([str(value.name) for value in large], values)
-    with _runtime_errors("the model"), warnings.catch_warnings():
+    names = [str(value.name) for value in large]
+    as_written = options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with _runtime_errors("the model"), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        if as_written:
+            (
+                Path(folder) / _PLACEHOLDER
+            ).touch()  # the runtime wants the file to exist, and reads nothing of it
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            for name, value in zip(names, values, strict=True):
+                options.add_initializer(name, value)
+        elif large:
+            options.add_external_initializers(names, values)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return OrtSession(session, [arrays, values])
 
@@ -124,7 +143,7 @@ def _placeholders(values: Sequence[ir.Value]) -> Iterator[None]:
     try:
         for value, tensor in zip(values, kept, strict=True):
             value.const_value = ir.ExternalTensor(
-                "in-memory",
+                _PLACEHOLDER,
                 0,
                 tensor.nbytes,
                 tensor.dtype,

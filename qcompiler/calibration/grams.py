@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 
 import onnx_ir as ir
 
@@ -13,12 +15,24 @@ GRAM_BYTES = 512 << 20
 """Products of one batch that may leave the runtime at once; more values take more runs over the data."""
 
 _FLOAT_BYTES = 4
+_BUDGET: ContextVar[int] = ContextVar("gram_budget", default=GRAM_BYTES)
+
+
+@contextlib.contextmanager
+def gram_budget(size_bytes: int) -> Iterator[None]:
+    """Another budget than ``GRAM_BYTES``, for whatever is collected inside."""
+    token = _BUDGET.set(size_bytes)
+    try:
+        yield
+    finally:
+        _BUDGET.reset(token)
 
 
 def gram_groups(
-    requests: Mapping[Request, GramSum], values: Mapping[str, ir.Value], budget_bytes: int = GRAM_BYTES
+    requests: Mapping[Request, GramSum], values: Mapping[str, ir.Value], budget_bytes: int | None = None
 ) -> Iterator[list[GramSum]]:
     """Split so that the products of one batch stay under ``budget_bytes``; one of unknown size goes alone."""
+    budget_bytes = _BUDGET.get() if budget_bytes is None else budget_bytes
     group: list[GramSum] = []
     held = 0
     for request, probe in requests.items():

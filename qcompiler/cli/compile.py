@@ -24,12 +24,14 @@ def compile_command(
     checks: cli.Checks,
     output: cli.Output = None,
     external_data: cli.ExternalData = None,
+    max_ram: cli.MaxRam = None,
     json: cli.Json = False,
 ) -> None:
     """Compile a model: quantize it, lower it to the target, verify it.
 
     Example: qcompile model.onnx --passes smoothquant,int8_static --calib data.npz -o out/
     """
+    from qcompiler.budget import parse_size
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
     from qcompiler.report.gather import gather
@@ -46,6 +48,7 @@ def compile_command(
         data=reading.options(model),
         opset=opset,
         external=external_data,
+        max_ram_bytes=None if max_ram is None else parse_size(max_ram),
     )
     with progress_display("compiling") as progress:
         result = compile_model(

@@ -80,6 +80,15 @@ ExternalData = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+MaxRam = Annotated[
+    str | None,
+    typer.Option(
+        "--max-ram",
+        help="Refuse at the start what is estimated to take more memory: 4G, 500MB, 1.5GiB.",
+        metavar="SIZE",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout instead of text.", rich_help_panel=OUTPUT)
 ]

@@ -49,22 +49,28 @@ def compare_models(
         CalibrationError: no feed, or feeds that do not fit.
     """
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
-    model_a, model_b = _loaded(a), _loaded(b)
-    _require_same_interface(model_a, model_b)
-    outputs, samples = compare_outputs(model_a, _end_to_end(a, threads), _end_to_end(b, threads), repeatable)
-    oracle_a, oracle_b = OracleModel(model_a, threads=threads), OracleModel(model_b, threads=threads)
-    points = shared_points(
-        oracle_a.values, oracle_b.values, quantized_values(model_a), quantized_values(model_b)
-    )
+    oracle_a, oracle_b = (OracleModel(_loaded(model), threads=threads) for model in (a, b))
+    require_same_interface(oracle_a.model, oracle_b.model)
+    sessions = _end_to_end(a, oracle_a, threads), _end_to_end(b, oracle_b, threads)
+    outputs, samples = compare_outputs(oracle_a.model, *sessions, repeatable)
+    del sessions  # not held beside those that show what is inside
+    return compare_oracles(oracle_a, oracle_b, outputs, samples, repeatable, group_bytes=group_bytes)
+
+
+def compare_oracles(
+    a: OracleModel,
+    b: OracleModel,
+    outputs: tuple[NodeComparison, ...],
+    samples: int,
+    feeds: Iterable[Feed],
+    *,
+    group_bytes: int = GROUP_BYTES,
+) -> Comparison:
+    """Compare two models inside, and add that to what is known of their ``outputs`` on ``samples`` feeds."""
+    points = shared_points(a.values, b.values, quantized_values(a.model), quantized_values(b.model))
     inside = [point for point in points if point.label not in {item.value for item in outputs}]
     nodes, unobserved = compare_inside(
-        oracle_a,
-        oracle_b,
-        inside,
-        repeatable,
-        name_of=NodeNames(model_a),
-        group_bytes=group_bytes,
-        allow_rescaling=True,
+        a, b, inside, feeds, name_of=NodeNames(a.model), group_bytes=group_bytes, allow_rescaling=True
     )
     if not inside:
         unobserved = (*unobserved, Unobserved("", "the two models have no value of the same name inside"))
@@ -121,15 +127,20 @@ def _loaded(model: ir.Model | Path | str) -> ir.Model:
     return model if isinstance(model, ir.Model) else load_model(model)
 
 
-def _end_to_end(model: ir.Model | Path | str, threads: int) -> Session:
+def _end_to_end(model: ir.Model | Path | str, oracle: OracleModel, threads: int) -> Session:
     from qcompiler.backends.onnxruntime.session import open_file, session_options
 
     if isinstance(model, ir.Model):
-        return OracleModel(model, threads=threads).session([str(value.name) for value in model.graph.outputs])
+        return oracle.session([str(value.name) for value in model.graph.outputs])
     return open_file(Path(model), session_options(threads=threads))
 
 
-def _require_same_interface(a: ir.Model, b: ir.Model) -> None:
+def require_same_interface(a: ir.Model, b: ir.Model) -> None:
+    """Refuse models that take or return something else.
+
+    Raises:
+        InputError: names what each has.
+    """
     for what, names_a, names_b in (
         ("inputs", _input_names(a), _input_names(b)),
         ("outputs", [str(value.name) for value in a.graph.outputs], [str(v.name) for v in b.graph.outputs]),

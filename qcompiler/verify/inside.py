@@ -12,7 +12,7 @@ from qcompiler.backends.run_feed import run_feed
 from qcompiler.data.feeds import Array, Feed
 from qcompiler.verify.comparison import NodeComparison, Unobserved, node_comparison
 from qcompiler.verify.metrics import Difference
-from qcompiler.verify.observed import ObservedModel, element_counts, float_values
+from qcompiler.verify.observed import ObservedModel
 from qcompiler.verify.points import Point
 from qcompiler.verify.rescaling import SUSPICIOUS_DB, ChannelFit, rescaled_db
 
@@ -47,14 +47,15 @@ def compare_inside(
     Returns:
         The comparisons in the order of ``points``, and the points whose values have different shapes.
     """
-    usable = _float_points(a, b, points) if points else []
-    if not usable:
-        return (), ()
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
+    first = next(iter(repeatable), None)
+    usable = _float_points(a, b, points, first) if points and first is not None else []
+    if not usable or first is None:
+        return (), ()
     differences: dict[str, Difference] = defaultdict(Difference)
     axes = (1, -1) if allow_rescaling else ()
     fits = {point.label: tuple(ChannelFit(axis) for axis in axes) for point in usable}
-    for group in _groups(a, usable, repeatable, group_bytes):
+    for group in _groups(a, usable, first, group_bytes):
         _run_group(a, b, group, repeatable, differences, fits)
     compared, unobserved = [], []
     for point in usable:
@@ -68,21 +69,16 @@ def compare_inside(
     return tuple(compared), tuple(unobserved)
 
 
-def _float_points(a: ObservedModel, b: ObservedModel, points: Sequence[Point]) -> list[Point]:
-    floats_a = float_values(a, [point.a for point in points])
-    floats_b = float_values(b, [point.b for point in points if point.decode is None])
+def _float_points(a: ObservedModel, b: ObservedModel, points: Sequence[Point], feed: Feed) -> list[Point]:
+    floats_a = a.float_values([point.a for point in points], feed)
+    floats_b = b.float_values([point.b for point in points if point.decode is None], feed)
     return [
         point for point in points if point.a in floats_a and (point.decode is not None or point.b in floats_b)
     ]
 
 
-def _groups(
-    a: ObservedModel, points: Sequence[Point], feeds: Iterable[Feed], group_bytes: int
-) -> Iterator[list[Point]]:
-    first = next(iter(feeds), None)
-    if first is None:
-        return
-    counts = element_counts(a, [point.a for point in points], first)
+def _groups(a: ObservedModel, points: Sequence[Point], feed: Feed, group_bytes: int) -> Iterator[list[Point]]:
+    counts = a.element_counts([point.a for point in points], feed)
     group: list[Point] = []
     held = 0
     for point in points:

@@ -16,11 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.tapgraph import keep_outputs
 from qcompiler.data.feeds import Feed
+from qcompiler.verify.recorded import Recording
 from qcompiler.verify.segmented import SegmentedSession, noted_cuts
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _EXTERNAL_BYTES = "1024"
 _LAYOUT_OPTIMIZERS = "NhwcTransformer;NchwcTransformer"
 _FLOAT_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
+_FLOAT_DTYPES = tuple(np.dtype(kind) for kind in ("f4", "f8", "f2"))
 
 
 class ObservedModel(abc.ABC):
@@ -50,16 +53,49 @@ class ObservedModel(abc.ABC):
         keep_outputs(model, [made[name] for name in dict.fromkeys(names)])
         return self._open(model)
 
+    def float_values(self, names: Sequence[str], feed: Feed) -> set[str]:
+        """Those of ``names`` that the runtime says are float tensors; ``feed`` is run where it says so only then."""
+        session = self.session(names) if names else None
+        if not isinstance(session, SegmentedSession):
+            types = session.output_types if session is not None else {}
+            return {name for name in names if types[name] in _FLOAT_TYPES}
+        found = run_feed(session, feed, 0)
+        return {name for name in names if getattr(found[name], "dtype", None) in _FLOAT_DTYPES}
+
+    def element_counts(self, names: Sequence[str], feed: Feed) -> dict[str, int]:
+        """How many elements each value has for one feed, found without any of them leaving the runtime."""
+        model = self.model.clone()
+        made = {str(output.name): output for node in model.graph for output in node.outputs}
+        sizes = {}
+        for index, name in enumerate(names):
+            node = ir.node("Size", [made[name]], name=f"qcompiler_size_{index}")
+            node.outputs[0].name, node.outputs[0].type = node.name, ir.TensorType(ir.DataType.INT64)
+            model.graph.append(node)
+            sizes[name] = node.outputs[0]
+        keep_outputs(model, sizes.values())
+        found = run_feed(self._open(model), feed, 0)
+        return {name: int(found[str(size.name)]) for name, size in sizes.items()}
+
     @abc.abstractmethod
     def _open(self, model: ir.Model) -> OrtSession | SegmentedSession: ...
 
 
 class OracleModel(ObservedModel):
-    """A model run node by node as it is written; a large one in segments, whose weights alone are in memory."""
+    """A model run node by node as it is written; a large one in segments, whose weights alone are in memory.
+
+    What a large one makes of a feed is kept as long as the oracle is.
+    """
 
     def __init__(self, model: ir.Model, *, threads: int) -> None:
         super().__init__(model)
         self._threads = threads
+        self._recording = Recording()
+
+    def element_counts(self, names: Sequence[str], feed: Feed) -> dict[str, int]:
+        if not noted_cuts(self.model):
+            return super().element_counts(names, feed)
+        found = run_feed(self.session(names), feed, 0)
+        return {name: int(found[name].size) for name in names}
 
     def _open(self, model: ir.Model) -> OrtSession | SegmentedSession:
         from qcompiler.backends.onnxruntime.session import open_model, session_options
@@ -67,7 +103,8 @@ class OracleModel(ObservedModel):
         cuts = noted_cuts(model)
         if cuts:
             names = [str(value.name) for value in model.graph.outputs]
-            return SegmentedSession(model, names, cuts, threads=self._threads)
+            recording = self._recording
+            return SegmentedSession(self.model, names, cuts, threads=self._threads, recording=recording)
         return open_model(model, session_options(threads=self._threads, optimize=False))
 
 
@@ -96,30 +133,7 @@ class OptimizedModel(ObservedModel):
 
         path = Path(self._folder.name) / "observed.onnx"  # beside the weights, which it refers to
         ir.save(model, path)
-        return open_file(path, session_options(threads=self._threads, optimize=False))
-
-
-def float_values(observed: ObservedModel, names: Sequence[str]) -> set[str]:
-    """Those of ``names`` that the runtime says are float tensors."""
-    if not names:
-        return set()
-    session = observed.session(names)
-    return {name for name in names if session.output_types[name] in _FLOAT_TYPES}
-
-
-def element_counts(observed: ObservedModel, names: Sequence[str], feed: Feed) -> dict[str, int]:
-    """How many elements each value has for one feed, found without any of them leaving the runtime."""
-    model = observed.model.clone()
-    made = {str(output.name): output for node in model.graph for output in node.outputs}
-    sizes = {}
-    for index, name in enumerate(names):
-        node = ir.node("Size", [made[name]], name=f"qcompiler_size_{index}")
-        node.outputs[0].name, node.outputs[0].type = node.name, ir.TensorType(ir.DataType.INT64)
-        model.graph.append(node)
-        sizes[name] = node.outputs[0]
-    keep_outputs(model, sizes.values())
-    found = run_feed(observed._open(model), feed, 0)
-    return {name: int(found[str(size.name)]) for name, size in sizes.items()}
+        return open_file(path, session_options(threads=self._threads, optimize=False, prepack=True))
 
 
 def _optimized(path: Path, folder: Path) -> ir.Model:

@@ -16,6 +16,7 @@ from qcompiler.calibration.tapgraph import tappable_values
 from qcompiler.sequential.cuts import segments
 from qcompiler.sequential.reads import reads
 from qcompiler.sequential.slice import slice_model
+from qcompiler.verify.recorded import Recording
 
 if TYPE_CHECKING:
     from qcompiler.backends.onnxruntime.session import OrtSession
@@ -48,42 +49,63 @@ def noted_cuts(model: ir.Model) -> Sequence[Sequence[str]]:
 
 
 class SegmentedSession(Session):
-    """A model run from cut to cut as it is written; every run opens and closes a session for each segment."""
+    """A model run from cut to cut as it is written, once for each feed: all that a run makes is kept.
+
+    A run opens and closes a session for each segment. ``recording`` is shared by the sessions of one model.
+    """
 
     def __init__(
-        self, model: ir.Model, names: Iterable[str], cuts: Sequence[Sequence[str]], *, threads: int
+        self,
+        model: ir.Model,
+        names: Iterable[str],
+        cuts: Sequence[Sequence[str]],
+        *,
+        threads: int,
+        recording: Recording | None = None,
     ) -> None:
         """``names`` are the outputs: values of the main graph. ``model`` must not change afterwards."""
         self.output_names = list(dict.fromkeys(names))
         self.input_names = [
             str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers
         ]
-        self._threads = threads
-        self._slices = _slices(model, self.output_names, cuts)
-
-    @property
-    def output_types(self) -> dict[str, str]:
-        """As the runtime names them: ``tensor(float)``."""
-        types: dict[str, str] = {}
-        for part in self._slices:
-            types |= self._open(part).output_types
-        return {name: types[name] for name in self.output_names}
+        self._model, self._cuts, self._threads = model, cuts, threads
+        self._recording = recording or Recording()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        known = dict(feeds)
-        found: dict[str, Array] = {}
-        wanted = set(self.output_names)
-        for part in self._slices:
+        if self._recording.missing(feeds, self.output_names):
+            wanted = dict.fromkeys([*self.output_names, *_depending_on_inputs(self._model)])
+            self._run(feeds, self._recording.missing(feeds, wanted))
+        return self._recording.read(feeds, self.output_names)
+
+    def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> None:
+        known, wanted = dict(feeds), set(names)
+        for part in _slices(self._model, names, self._cuts):
             session = self._open(part)
             made = session.run({name: known[name] for name in session.input_names})
-            found |= {name: array for name, array in made.items() if name in wanted}
-            known |= made
-        return {name: found[name] for name in self.output_names}
+            del session
+            self._recording.keep(feeds, {name: array for name, array in made.items() if name in wanted})
+            handed_on = {name for cut in self._cuts for name in cut}
+            known |= {name: array for name, array in made.items() if name in handed_on}
 
     def _open(self, part: ir.Model) -> OrtSession:
         from qcompiler.backends.onnxruntime.session import open_model, session_options
 
-        return open_model(part, session_options(threads=self._threads, optimize=False))
+        options = session_options(threads=self._threads, optimize=False)
+        options.enable_cpu_mem_arena = False  # an arena keeps the largest segment's memory, and more
+        return open_model(part, options)
+
+
+def _depending_on_inputs(model: ir.Model) -> list[str]:
+    """Values of the main graph that are not the same for every feed: no restored weights."""
+    public = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    depending = set(public)
+    names = []
+    for node in model.graph:
+        if not depending.isdisjoint(reads(node)):
+            made = [output for output in node.outputs if output.name]
+            depending.update(made)
+            names += [str(output.name) for output in made]
+    return names
 
 
 def _slices(model: ir.Model, names: Sequence[str], cuts: Sequence[Sequence[str]]) -> list[ir.Model]:

@@ -25,7 +25,7 @@ When a check fails (``verification failures``):
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,17 +35,21 @@ import onnx_ir as ir
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import ModelError
 from qcompiler.verify.blame import first_failures, largest_contributor, quantized_maker
-from qcompiler.verify.compare import NodeNames, compare_models, compare_outputs
+from qcompiler.verify.compare import NodeNames, compare_oracles, compare_outputs, require_same_interface
 from qcompiler.verify.comparison import Comparison, NodeComparison, Unobserved
 from qcompiler.verify.inside import GROUP_BYTES, compare_inside
 from qcompiler.verify.metrics import format_db
 from qcompiler.verify.observed import OptimizedModel, OracleModel
 from qcompiler.verify.points import lowered_points, quantized_values
+from qcompiler.verify.recorded import ReplayedSession
 from qcompiler.verify.rounding import rounding_limits
+from qcompiler.verify.segmented import noted_cuts
 
 if TYPE_CHECKING:
     from qcompiler.backends.base import Lowering, Session, Target
 
+
+_CLOSED = "this runtime does not show what is inside its graph; outputs are compared"
 
 INSIDE_FEEDS = 4
 """Values inside are compared on the first feeds, because a wrong node is wrong on all; outputs on every one."""
@@ -120,22 +124,27 @@ def verify_model(
         InputError: the dialect takes or returns something else than the reference.
     """
     limits = limits or Limits()
+    require_same_interface(reference, dialect)
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
     few = list(islice(repeatable, INSIDE_FEEDS))
-    inside = compare_models(reference, dialect, few, threads=threads, group_bytes=group_bytes)
-    session = target.session(deployed, threads=threads)
-    as_float = OracleModel(reference, threads=threads).session(session.output_names)
-    as_written = OracleModel(dialect, threads=threads).session(session.output_names)
-    lost, samples = compare_outputs(reference, as_float, as_written, repeatable)
-    quantization = replace(inside, outputs=lost, samples=samples)
-    del as_written  # a large model's oracle is not held beside the next one
-    lowering = _lowering(dialect, deployed, session, repeatable, threads=threads, group_bytes=group_bytes)
-    lowerings = [lowering]
+    large = bool(noted_cuts(reference))
+    session = _opened(target, deployed, repeatable, threads=threads, replay=large)
+    as_float, as_written = (OracleModel(model, threads=threads) for model in (reference, dialect))
+    float_outputs = as_float.session(session.output_names)
+    lost, samples = compare_outputs(
+        reference, float_outputs, as_written.session(session.output_names), repeatable
+    )
+    quantization = compare_oracles(as_float, as_written, lost, samples, few, group_bytes=group_bytes)
+    lowerings = [
+        _lowering(as_written, deployed, session, repeatable, threads=threads, group_bytes=group_bytes)
+    ]
     with target.variants(deployed) as paths:
         for path in paths:
-            variant = target.session(path, threads=threads)
-            lowerings.append(_lowering(dialect, path, variant, few, threads=threads, group_bytes=group_bytes))
-    outputs, samples = compare_outputs(reference, as_float, session, repeatable)
+            variant = _opened(target, path, few, threads=threads, replay=large)
+            lowerings.append(
+                _lowering(as_written, path, variant, few, threads=threads, group_bytes=group_bytes)
+            )
+    outputs, samples = compare_outputs(reference, float_outputs, session, repeatable)
     end_to_end = Comparison((), outputs, samples)
     failures = (
         *_quantization_failures(dialect, quantization),
@@ -146,17 +155,28 @@ def verify_model(
         ),
         *_output_failures(dialect, quantization, end_to_end, limits),
     )
-    return Verification(quantization, lowering, end_to_end, failures, samples)
+    return Verification(quantization, lowerings[0], end_to_end, failures, samples)
+
+
+def _opened(target: Target, path: Path, feeds: Iterable[Feed], *, threads: int, replay: bool) -> Session:
+    """The deployed model's session; what it makes of ``feeds``, where a large one is not to be held."""
+    session = target.session(path, threads=threads)
+    return ReplayedSession(session, feeds) if replay else session
 
 
 def _lowering(
-    dialect: ir.Model, path: Path, session: Session, feeds: Iterable[Feed], *, threads: int, group_bytes: int
+    oracle: OracleModel,
+    path: Path,
+    session: Session,
+    feeds: Iterable[Feed],
+    *,
+    threads: int,
+    group_bytes: int,
 ) -> Comparison:
-    oracle = OracleModel(dialect, threads=threads)
+    dialect = oracle.model
     outputs, samples = compare_outputs(dialect, oracle.session(session.output_names), session, feeds)
-    reason = _unobservable(session)
-    if reason:
-        return Comparison((), outputs, samples, (Unobserved("", reason),))
+    if not shows_inside(session):
+        return Comparison((), outputs, samples, (Unobserved("", _CLOSED),))
     quantized = quantized_values(dialect)
     public = {item.value for item in outputs}
     try:
@@ -175,12 +195,11 @@ def _lowering(
     return Comparison(nodes, outputs, samples, (*unobserved, *sorted(fused, key=lambda item: item.value)))
 
 
-def _unobservable(session: Session) -> str:
+def shows_inside(session: Session) -> bool:
+    """Whether this is ONNX Runtime, which saves the graph that it made of a model."""
     from qcompiler.backends.onnxruntime.session import OrtSession
 
-    if isinstance(session, OrtSession):
-        return ""
-    return "this runtime does not show what is inside its graph; outputs are compared"
+    return session.shows_inside if isinstance(session, ReplayedSession) else isinstance(session, OrtSession)
 
 
 def _float_names(dialect: ir.Model) -> set[str]:

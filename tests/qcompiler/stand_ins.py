@@ -47,7 +47,7 @@ class StandInPipeline:
     """Only what is read of a pipeline."""
 
     passes: tuple[Pass, ...] = ()
-    reference: ir.Model | None = None
+    reference: ir.Model = field(default_factory=lambda: ir.Model(ir.Graph([], [], nodes=[]), ir_version=10))
     target: Target = field(default_factory=OrtCpu)
 
     def as_pipeline(self) -> Pipeline:

@@ -14,8 +14,8 @@ from qcompiler.load import load_model
 from qcompiler.prepare import prepare
 from qcompiler.request import CompileOptions
 from qcompiler.verify import segmented
-from qcompiler.verify.observed import OracleModel, element_counts
-from qcompiler.verify.segmented import SegmentedSession, note_cuts, noted_cuts, weight_bytes
+from qcompiler.verify.observed import OracleModel
+from qcompiler.verify.segmented import SegmentedSession, _slices, note_cuts, noted_cuts, weight_bytes
 
 TINY = Shape(layers=3, hidden=64, inner=176, heads=4, kv_heads=2, vocabulary=101, context=32)
 
@@ -55,7 +55,7 @@ def test_every_value_is_the_same_as_of_the_whole(model: ir.Model) -> None:
     assert len(noted_cuts(model)) >= 2 * TINY.layers
     session = OracleModel(model, threads=1).session(names)
     assert isinstance(session, SegmentedSession)
-    assert set(session.output_types.values()) == {"tensor(float)"}
+    assert OracleModel(model, threads=1).float_values(names, feed()) == set(names)
     parts = session.run(feed())
     assert list(parts) == names
     for name in names:
@@ -72,18 +72,37 @@ def test_one_value_alone(model: ir.Model, index: int) -> None:
 
 def test_sizes_are_found_without_leaving_the_segments(model: ir.Model) -> None:
     names = float_names(model)
-    expected = element_counts(OracleModel(model, threads=1), names, feed())
+    expected = OracleModel(model, threads=1).element_counts(names, feed())
     note_cuts(model, large_bytes=0)
-    assert element_counts(OracleModel(model, threads=1), names, feed()) == expected
+    assert OracleModel(model, threads=1).element_counts(names, feed()) == expected
 
 
 def test_a_segment_holds_its_own_weights(model: ir.Model) -> None:
     total = weight_bytes(model)
     note_cuts(model, large_bytes=0)
-    session = OracleModel(model, threads=1).session(["logits"])
-    assert isinstance(session, SegmentedSession)
-    assert sum(weight_bytes(part) for part in session._slices) < 1.5 * total  # masks and tables are repeated
-    assert max(weight_bytes(part) for part in session._slices) < total / 3
+    parts = _slices(model, ["logits"], noted_cuts(model))
+    assert sum(weight_bytes(part) for part in parts) < 1.5 * total  # masks and tables are repeated
+    assert max(weight_bytes(part) for part in parts) < total / 3
+
+
+def test_a_feed_is_run_once_whatever_is_read_of_it(model: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+    run = SegmentedSession._run
+
+    def counted(self: SegmentedSession, feeds: dict[str, np.ndarray], names: list[str]) -> None:
+        nonlocal opened
+        opened += 1
+        run(self, feeds, names)
+
+    monkeypatch.setattr(SegmentedSession, "_run", counted)
+    note_cuts(model, large_bytes=0)
+    oracle = OracleModel(model, threads=1)
+    oracle.session(["logits"]).run(feed())
+    oracle.session(float_names(model)).run(feed())
+    oracle.element_counts(float_names(model), feed())
+    assert opened == 1
+    oracle.session(["logits"]).run(feed() | {"input_ids": np.zeros((1, 5), np.int64)})
+    assert opened == 2
 
 
 def test_a_small_model_is_run_as_a_whole(model: ir.Model) -> None:
