@@ -101,7 +101,13 @@ def test_minimum_of_every_group_and_an_epilogue(variant: Variant) -> None:
     spec = GemmLowBit(CHANNELS, DEPTH, 4, GROUP, variant, minimum=True, epilogue=epilogue, tile=TILE)
     x, bias = activations(3), np.linspace(-1, 1, CHANNELS, dtype=np.float32)
     residual = np.ones((3, CHANNELS), np.float32)
-    arrays = [pack(codes, 4, GROUP), pack_groups(scale), pack_groups(minimum), pack_channels(bias), residual]
+    arrays: list[np.ndarray] = [
+        pack(codes, 4, GROUP),
+        pack_groups(scale),
+        pack_groups(minimum),
+        pack_channels(bias),
+        residual,
+    ]
     actual = Runner(gemm_low_bit(spec), variant)(x, *arrays, shape=(3, CHANNELS))
     weight = codes * per_row_of_weight(scale) - per_row_of_weight(minimum)
     value = quantized(x) @ weight + bias
