@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from qcompiler.errors import OptionError
@@ -59,19 +61,7 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
     raise_opset(model, opset, notes)
     constants_lifted += lift_constants(model)
 
-    identities_removed = nodes_folded = batchnorms_folded = 0
-    for _ in range(MOST_ROUNDS):
-        names = names_by_value(model)
-        left: list[str] = []
-        removed = remove_identities(model)
-        moved = hoist_constant_nodes(model)
-        folded = fold_constants(model, left) + lift_constants(model) + remove_unused(model)
-        merged = fold_batchnorms(model, left)
-        adopt_names(model, names)
-        identities_removed, nodes_folded = identities_removed + removed, nodes_folded + folded
-        batchnorms_folded += merged
-        if not removed + moved + folded + merged:
-            break
+    rounds = _fold_until_stable(model)
     flatten_gemm_biases(model)
     remove_unused(model)
     name_values(model)
@@ -85,10 +75,38 @@ def prepare(model: ir.Model, *, opset: int = 21) -> PrepareReport:
         inputs_dropped=inputs_dropped,
         functions_inlined=functions_inlined,
         constants_lifted=constants_lifted,
-        nodes_folded=nodes_folded,
-        identities_removed=identities_removed,
-        batchnorms_folded=batchnorms_folded,
+        nodes_folded=rounds.nodes_folded,
+        identities_removed=rounds.identities_removed,
+        batchnorms_folded=rounds.batchnorms_folded,
         constants_widened=constants_widened,
         notes=tuple(notes),
-        left=tuple(dict.fromkeys(left)),
+        left=rounds.left,
     )
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """What the rounds of folding did; ``left`` is what the last of them left."""
+
+    identities_removed: int
+    nodes_folded: int
+    batchnorms_folded: int
+    left: tuple[str, ...]
+
+
+def _fold_until_stable(model: ir.Model) -> _Folded:
+    identities_removed = nodes_folded = batchnorms_folded = 0
+    left: list[str] = []
+    for _ in range(MOST_ROUNDS):
+        names = names_by_value(model)
+        left = []
+        removed = remove_identities(model)
+        moved = hoist_constant_nodes(model)
+        folded = fold_constants(model, left) + lift_constants(model) + remove_unused(model)
+        merged = fold_batchnorms(model, left)
+        adopt_names(model, names)
+        identities_removed, nodes_folded = identities_removed + removed, nodes_folded + folded
+        batchnorms_folded += merged
+        if not removed + moved + folded + merged:
+            break
+    return _Folded(identities_removed, nodes_folded, batchnorms_folded, tuple(dict.fromkeys(left)))
