@@ -45,7 +45,8 @@ FORMATS = (
 SOLVED = ("int4", "int3")
 SOLVERS = (
     ":solver=mse", ":solver=hqq", ":solver=k_quant", ":solver=gptq", ":solver=gptq:sequential=false",
-    ":solver=gptq:sweeps=0", ":solver=gptaq", ":solver=gptaq:static_groups=false",
+    ":solver=gptq:sweeps=0", ":solver=gptq:sweeps=0:sequential=false", ":solver=gptaq", ":solver=gptaq:sweeps=0",
+    ":solver=gptaq:static_groups=false",
 )  # fmt: skip
 OTHERS = (
     "awq,int4", "awq,int4:solver=gptq", "awq,int4:solver=gptaq", "awq,int3", "nf4:solver=gptq",

@@ -14,8 +14,10 @@ NO_HEAD = ":lm_head=false"
 SHOWN = (
     "float", "matmul_nbits rtn", "matmul_nbits hqq", "matmul_nbits k_quant", "matmul_nbits gptq", "qcompiler int4",
     "qcompiler int4:solver=hqq", "qcompiler int4:solver=k_quant", "qcompiler awq,int4", "qcompiler int4:solver=gptq",
-    "qcompiler int4:solver=gptaq", "qcompiler int4:solver=gptaq, ort-cpu", "qcompiler nf4", "qcompiler q4_k_m",
-    "qcompiler int3", "qcompiler int3:solver=gptq", "qcompiler int3:solver=gptaq",
+    "qcompiler int4:solver=gptq:sequential=false", "qcompiler int4:solver=gptaq",
+    "qcompiler int4:solver=gptaq, ort-cpu", "qcompiler nf4", "qcompiler q4_k_m",
+    "qcompiler int3", "qcompiler int3:solver=gptq", "qcompiler int3:solver=gptq:sequential=false",
+    "qcompiler int3:solver=gptaq",
 )  # fmt: skip
 
 

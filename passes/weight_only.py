@@ -105,6 +105,11 @@ class WeightOnly(Pass):
             raise ValueError(
                 f"option 'importance' is for solver mse, hqq or k_quant, and it is {self.solver}."
             )
+        if self.solver is Solver.GPTAQ and self.sequential is False:
+            raise ValueError(
+                "gptaq all at once is gptq: it corrects what quantized layers before have changed of the inputs, and "
+                "with sequential=false none is quantized yet; use solver gptq."
+            )
         if self.solver.from_inputs:
             chosen = (Search.MSE, 0.01, True, True, SWEEPS, True)
             for name, value in zip(for_inputs, chosen, strict=True):

@@ -10,7 +10,7 @@ import qcompiler
 from qcompiler.backends.onnx.portable import Onnx
 from qcompiler.calibration.requests import Gram
 from qcompiler.calibration.statistics import Statistics
-from qcompiler.errors import CalibrationError
+from qcompiler.errors import CalibrationError, OptionError
 from qcompiler.low_bit.order import ORDERED
 from qcompiler.numerics.gptq import solve
 from qcompiler.pipeline.base import PassContext
@@ -89,6 +89,12 @@ def test_what_is_not_observed_is_rounded_and_says_so() -> None:
     assert not made("gptq").statistics(context(model))
     _, report = quantize(model, made("gptq"))
     assert "mse in the place of gptq, as its rows are looked up" in report.nodes[0].detail
+
+
+@pytest.mark.parametrize("words", ["gptaq:sequential=false", "nf4:solver=gptaq:sequential=false"])
+def test_gptaq_all_at_once_would_be_gptq_and_is_refused(words: str) -> None:
+    with pytest.raises(OptionError, match="use solver gptq"):
+        made(words)
 
 
 @pytest.mark.parametrize("words", ["gptq", "int4:solver=gptaq", "int4:solver=mse:importance=true"])
