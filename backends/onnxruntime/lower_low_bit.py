@@ -7,7 +7,7 @@ Which form a product takes:
 3. A weight whose codes MatMulNBits cannot say (tables, groups that 16 does not divide) or can say only in 8 bits for 5
    or fewer: DynamicQuantizeMatMul of int8 columns, as fast as 8-bit MatMulNBits for one row and twice as fast for many.
 4. A number of rows that is known: the form that is faster for it.
-5. Otherwise both, behind an If on the number of rows, which products of one input share: docs/decisions/0006.
+5. Otherwise both, behind an If on the number of rows, which products of one input share: docs/decisions/0008.
 
 Kernels other than those of 1 quantize activations, which the dialect does not say: ``Lowering.rounding_db`` does.
 """
