@@ -32,8 +32,8 @@ def look_up(variant: Variant, table: Buffer, codes: Expr) -> Expr:
 
 
 def _one_by_one(table: Buffer, codes: Expr) -> Expr:
-    places = T.alloc_buffer((LOOK_UPS,), "uint8", scope="local")
-    levels = T.alloc_buffer((LOOK_UPS,), "uint8", scope="local")
+    places = T.alloc_buffer((LOOK_UPS,), "uint8")
+    levels = T.alloc_buffer((LOOK_UPS,), "uint8")
     store(places, [0], codes, LOOK_UPS)
     with T.serial(0, LOOK_UPS) as lane:
         T.buffer_store(levels, table[T.cast(places[lane], "int32")], [lane])

@@ -49,17 +49,18 @@ def load(buffer: Buffer, indices: Sequence[Expr], lanes: int = LANES) -> Expr:
 
 def store(buffer: Buffer, indices: Sequence[Expr], value: Expr, lanes: int = LANES) -> None:
     """Write ``lanes`` neighbours along the last axis."""
-    T.buffer_store(buffer, value, [*indices[:-1], T.ramp(indices[-1], 1, lanes)])
+    last = T.ramp(indices[-1], 1, lanes) if lanes > 1 else indices[-1]
+    T.buffer_store(buffer, value, [*indices[:-1], last])
 
 
 def load_part(buffer: Buffer, indices: Sequence[Expr], valid: int, fill: float = 0.0) -> Expr:
     """A vector whose first ``valid`` lanes are read and whose others are ``fill``."""
     if valid == LANES:
         return let(load(buffer, indices))
-    part = T.alloc_buffer((LANES,), str(buffer.dtype), scope="local")
+    part = T.alloc_buffer((LANES,), str(buffer.dtype))
     store(part, [0], splat(const(fill, str(buffer.dtype))))
-    for lane in range(valid):
-        T.buffer_store(part, buffer[(*indices[:-1], indices[-1] + lane)], [lane])
+    for first, count in _pieces(valid):
+        store(part, [first], load(buffer, [*indices[:-1], indices[-1] + first], count), count)
     return let(load(part, [0]))
 
 
@@ -69,8 +70,18 @@ def store_part(buffer: Buffer, indices: Sequence[Expr], value: Expr, valid: int)
         store(buffer, indices, value)
         return
     whole = let(value)
-    for lane in range(valid):
-        T.buffer_store(buffer, T.Shuffle([whole], [lane]), [*indices[:-1], indices[-1] + lane])
+    for first, count in _pieces(valid):
+        store(buffer, [*indices[:-1], indices[-1] + first], part(whole, first, count), count)
+
+
+def _pieces(valid: int) -> list[tuple[int, int]]:
+    """``(first, count)`` of powers of two that add up to ``valid``, the largest first."""
+    found, first = [], 0
+    for count in (8, 4, 2, 1):
+        if valid & count:
+            found.append((first, count))
+            first += count
+    return found
 
 
 def splat(value: Expr, lanes: int = LANES) -> Expr:
@@ -116,10 +127,14 @@ def round_to_int(value: Expr, lanes: int = LANES) -> Expr:
 
 
 class Register:
-    """A vector that is assigned more than once."""
+    """A vector that is assigned more than once.
+
+    It has no scope: TVM puts a small buffer on the stack, from where LLVM takes it into a register, but allocates one of
+    the scope "local" from the runtime, at every turn of the loop it stands in.
+    """
 
     def __init__(self, dtype: str, lanes: int = LANES) -> None:
-        self._buffer = T.alloc_buffer((lanes,), dtype, scope="local")
+        self._buffer = T.alloc_buffer((lanes,), dtype)
         self._lanes = lanes
 
     @property
