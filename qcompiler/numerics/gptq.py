@@ -54,12 +54,10 @@ class Problem:
 
     Attributes:
         target: ``[K, N]`` float32, what is to be rounded: the weights, or T of GPTAQ.
-        gram: damped ``[K, K]``.
         factor: A of H = A'DA: unit lower triangular ``[K, K]`` float32.
     """
 
     target: Float32
-    gram: Float64
     factor: Float32
 
 
@@ -106,7 +104,7 @@ def solve(
         codes[turns] = _round_to_grid(problem, fmt, grid, group_of(turns, fmt), block)
         return Solution(*refine(target, damped, codes, grid, fmt, sweeps=sweeps))
     codes, grid = _round_and_fit(problem, fmt, search, weight[turns], block)
-    found = refine(problem.target, problem.gram, codes, grid, fmt, sweeps=sweeps)
+    found = refine(problem.target, damped[np.ix_(turns, turns)], codes, grid, fmt, sweeps=sweeps)
     return Solution(*found, turns if order else None)
 
 
@@ -133,15 +131,16 @@ def falling(diagonal: Float64) -> Order:
     return np.argsort(-diagonal, kind="stable").astype(np.int64)
 
 
-def unit_factor(gram: Float64) -> Float64:
-    """A of ``gram = A' D A``, unit lower triangular.
+def unit_factor(gram: Float64, turns: Order) -> Float32:
+    """A of ``A' D A``, unit lower triangular, for the rows of ``gram`` in the order of ``turns``: ``[K, K]`` float32.
 
     Raises:
         numpy.linalg.LinAlgError: ``gram`` is not positive definite.
     """
-    upper = np.linalg.cholesky(gram[::-1, ::-1])[::-1, ::-1]  # gram = upper upper'
-    factor: Float64 = (upper / upper.diagonal()).T.astype(np.float64, order="C")
-    return factor
+    backwards = turns[::-1]
+    factor = np.linalg.cholesky(gram[np.ix_(backwards, backwards)], upper=True)  # the rows from the last: R'R
+    factor /= factor.diagonal().copy()[:, np.newaxis]
+    return np.ascontiguousarray(factor[::-1, ::-1], dtype=np.float32)
 
 
 def remaining(gram: Float32, damping: float) -> Float32:
@@ -161,8 +160,7 @@ def _importance(damped: Float64) -> Float32:
 
 
 def _problem(target: Float32, damped: Float64, turns: Order) -> Problem:
-    gram = damped[np.ix_(turns, turns)]
-    return Problem(np.ascontiguousarray(target[turns]), gram, unit_factor(gram).astype(np.float32))
+    return Problem(np.ascontiguousarray(target[turns]), unit_factor(damped, turns))
 
 
 @dataclass(frozen=True)
