@@ -73,6 +73,8 @@ class Activations:
         made |= {str(value.name) for value in sliced.graph.inputs}
         drifting = [item.value for item in requests if isinstance(item, Gram) and item.drift]
         twins = {name: f"{FLOAT_TWIN}{name}" for name in drifting if f"{FLOAT_TWIN}{name}" in made}
+        fed = {str(value.name) for value in sliced.graph.inputs} - set(self._parts[index].entry)
+        twins |= {name: name for name in drifting if name in fed}  # the model's inputs are the same in both
         feeds = self._feeds(index)
         return collect(sliced, requests, feeds, batches=data.batches, progress=data.progress, twins=twins)
 

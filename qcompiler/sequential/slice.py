@@ -54,13 +54,14 @@ def beside(current: ir.Model, twin: ir.Model, known: Iterable[str]) -> ir.Model:
     shared = {str(value.name): value for value in current.graph.inputs if value.name not in apart}
     inputs = dict.fromkeys(current.graph.inputs)
     outputs = [*current.graph.outputs]
+    outputs += [shared.get(str(value.name), value) for value in twin.graph.outputs]
+    twin.graph.outputs.clear()
     _rename(twin, keep=[value for value in twin.graph.inputs if value.name not in apart])
     for value in list(twin.graph.inputs):
         if value.name in shared:
             ir.convenience.replace_all_uses_with(value, shared[value.name])
         else:
             inputs[value] = None
-    outputs += [shared.get(str(value.name), value) for value in twin.graph.outputs]
     view = ir.GraphView(
         list(inputs),
         list(dict.fromkeys(outputs)),

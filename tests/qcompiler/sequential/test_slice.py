@@ -83,6 +83,13 @@ def test_models_beside_each_other_compute_what_each_computes() -> None:
     np.testing.assert_array_equal(found[f"{FLOAT_TWIN}h_2"], apart[1])
 
 
+def test_an_input_of_both_models_is_its_own_twin() -> None:
+    model, feed = residual_model(), feeds()[1]
+    both = beside(slice_model(model, (), ["h_1", "ids"]), slice_model(model, (), ["h_1", "ids"]), ())
+    assert [value.name for value in both.graph.outputs] == ["h_1", "ids", f"{FLOAT_TWIN}h_1"]
+    np.testing.assert_array_equal(run(both, feed)["ids"], feed["ids"])
+
+
 def test_a_boundary_gives_back_what_was_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = [
