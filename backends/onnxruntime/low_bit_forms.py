@@ -79,8 +79,12 @@ def exact_blocks(weight: LowBitWeight) -> Blocks | None:
         codes = codes + np.uint8((1 << (bits - 1)) - weight.middle)
     scales = _per_block(weight.scale, weight, block)
     middle = np.float32(1 << (bits - 1))
-    if minimum is not None:  # codes count from the middle, which needs no stored zero points
-        minimum = _per_block(minimum, weight, block) - scales * middle
+    if (
+        minimum is not None
+    ):  # codes lie around the middle: what an activation's rounding adds grows with their mean
+        shift = np.uint8(middle) - (np.uint8(codes.max(initial=0)) + np.uint8(1)) // np.uint8(2)
+        codes = codes + shift
+        minimum = _per_block(minimum, weight, block) - scales * (middle - np.float32(shift))
         zero = None
     points = None if zero is None else pack_zero_points(_per_block(zero, weight, block).T, bits)
     data = pack_groups(codes.T, bits, block, padding=int(middle))
