@@ -25,7 +25,7 @@ from qcompiler.graph.dynamic import DynamicActivations
 from qcompiler.graph.qdq import KEEP_FLOAT
 from qcompiler.graph.recurrent import recurrent_weights
 from qcompiler.graph.storage import WeightStorage
-from qcompiler.graph.weighted import WeightedNode, weight_refusal, weighted
+from qcompiler.graph.weighted import WeightedNode, layout_refusal, weight_refusal, weighted
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
@@ -64,7 +64,7 @@ class Int8Dynamic(Pass):
                 decisions.append(self._quantize(view, context, storage, activations))
             elif recurrent_weights(node):
                 decisions.append(self._quantize_recurrent(node, context, storage, inputs))
-            elif reason := weight_refusal(node):
+            elif reason := weight_refusal(node) or layout_refusal(node):
                 decisions.append(NodeDecision(str(node.name), node.op_type, "skipped", reason))
         return PassReport(self.name, tuple(decisions))
 

@@ -152,6 +152,34 @@ def weight_refusal(node: ir.Node) -> str:
     return "" if math.prod(shape_of(weight)) else "its weight is empty"
 
 
+def layout_refusal(node: ir.Node) -> str:
+    """Why a node with a constant float32 weight is no :class:`WeightedNode`; empty where it is, or has no such weight.
+
+    Biases and the constants of other operators are no weights.
+    """
+    if node.domain not in ("", "ai.onnx") or node.op_type not in WEIGHTED_OPS or weighted(node) is not None:
+        return ""
+    operands = node.inputs[:1] if node.op_type == "Gather" else node.inputs[:2]
+    constants = [value for value in operands if is_constant(_behind_transpose(value))]
+    if len(constants) != 1 or constants[0] is None or constants[0].dtype != ir.DataType.FLOAT:
+        return ""
+    weight = _behind_transpose(constants[0])
+    assert weight is not None
+    if weight is not _behind_transpose(operands[-1]):
+        return "its weight is the left operand; only a right one is quantized"
+    if node.op_type == "Gather" and (axis := _int_attribute(node, "axis", 0)):
+        return f"it looks up along axis {axis}; only tables of rows (axis 0) are quantized"
+    if node.op_type in ("Gather", "MatMul", "Gemm") and (axes := len(shape_of(weight))) != 2:
+        return f"its weight has {axes} ax{'i' if axes == 1 else 'e'}s; only matrices are quantized"
+    if not _is_plain_gemm(node):
+        return "a Gemm with alpha, beta or transA has no quantized form"
+    return "a Gemm with a bias per row has no quantized form" if node.op_type == "Gemm" else ""
+
+
+def _behind_transpose(value: ir.Value | None) -> ir.Value | None:
+    return None if value is None else _through_transpose(value)[0]
+
+
 def _product(node: ir.Node) -> WeightedNode | None:
     activation, operand = node.inputs[0], node.inputs[1]
     if activation is None or operand is None or activation.is_initializer():

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from qcompiler.graph.qdq import KEEP_FLOAT
 from qcompiler.graph.recurrent import recurrent_weights
-from qcompiler.graph.weighted import WeightedNode, weight_refusal, weighted
+from qcompiler.graph.weighted import WeightedNode, layout_refusal, weight_refusal, weighted
 from qcompiler.pipeline.base import PassContext
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -61,7 +61,7 @@ def unreadable(node: ir.Node) -> str:
     """Why the constant weight of a node that is no :class:`WeightedNode` cannot be quantized; "" for none."""
     if recurrent_weights(node):
         return f"{node.op_type} has no low-bit form; int8_dynamic stores it in 8 bits"
-    return weight_refusal(node)
+    return weight_refusal(node) or layout_refusal(node)
 
 
 def makes_output(view: WeightedNode) -> bool:
