@@ -3,16 +3,19 @@
 python -m benchmarks.llama_speed
 
 Decoding is one token after 128 others, with the cache bound inside the runtime; prefill is 128 tokens at once.  All
-models are timed in interleaved rounds.  Rows behind the models say what the machine could do: how fast it reads
-memory (a token cannot be faster than reading every weight once), and how much faster than float32 one product of 128
-rows is in integers (prefill cannot gain more).
+models are timed in interleaved rounds, and in the same rounds what the machine could do: how fast it reads memory (a
+token cannot be faster than reading every weight once), and how much faster than float32 one product of 128 rows is in
+integers (prefill cannot gain more).  One thread is timed by its processor time, which other programs do not lengthen;
+several by the wall.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ import onnx
 from benchmarks.llama_graph import Shape, write
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores, Speed, speed_record
-from benchmarks.roofline import bytes_of_a_step, product_speeds, read_gb_per_second
+from benchmarks.roofline import FORMS, READ_BYTES, ROWS, K, N, bytes_of_a_step, products, reading
 from qcompiler.driver import compile as compile_model
 from qcompiler.language.decoder import Decoder
 from qcompiler.measure.latency import LatencyStats, Runner, measure_latency, speed_ratio
@@ -43,11 +46,12 @@ GENERATED = 16
 """Tokens generated before resident memory is read the second time."""
 
 THREADS = (1, 2)
-ROUNDS = 25
+ROUNDS = {"decode": 200, "prefill": 25}
 SECONDS = 40.0
 FLOAT = "float32"
 SIZE_FIRST = "ort-cpu:size_first=true"
-CEILINGS = ("int8 columns, per tensor", "int8 columns, per token")
+READING = "reading memory"
+PRODUCT = f"one product, {ROWS} rows, {K} x {N}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,6 @@ OURS = {
     "qcompiler int4, groups of 32": Ours("int4"),
     "qcompiler int4, groups of 128": Ours("int4:group=128"),
     "qcompiler int4, groups of 32, size first": Ours("int4", SIZE_FIRST),
-    "qcompiler int4, groups of 128, size first": Ours("int4:group=128", SIZE_FIRST),
     "qcompiler int8": Ours("int8"),
     "qcompiler int8_dynamic": Ours("int8_dynamic"),
 }
@@ -76,21 +79,16 @@ PEERS = {
 Prompt = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
+Stats = Mapping[str, LatencyStats]
+
+
 def measure(place: Place) -> list[Row]:
     """Make all models, and measure each and the machine."""
     paths = _make(place.scratch)
     memory = {name: _in_fresh_process(_resident, path) for name, path in paths.items()}
-    bandwidth = {threads: read_gb_per_second(threads) for threads in THREADS}
     stats = {threads: _time(paths, threads) for threads in THREADS}
-    ceilings = {
-        threads: product_speeds(CEILINGS, threads=threads, seconds=SECONDS / 2) for threads in THREADS
-    }
-    bandwidth = {threads: max(read_gb_per_second(threads), first) for threads, first in bandwidth.items()}
-    models = [
-        _row(name, path, {threads: _of(name, stats[threads]) for threads in THREADS}, memory[name], bandwidth)
-        for name, path in paths.items()
-    ]
-    return [*models, *_ceiling_rows(ceilings), _bandwidth_row(bandwidth)]
+    models = [_row(name, path, stats, memory[name]) for name, path in paths.items()]
+    return [*models, *_ceiling_rows(stats), _bandwidth_row(stats)]
 
 
 def _make(folder: Path) -> dict[str, Path]:
@@ -115,6 +113,7 @@ def _make(folder: Path) -> dict[str, Path]:
 def _quantize_by_peer(model: Path, output: Path, group: int, level: int) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    logging.getLogger().setLevel(logging.WARNING)  # the import turns on everybody's
     proto = onnx.load(model)
     quantizer = MatMulNBitsQuantizer(
         proto, bits=4, block_size=group, is_symmetric=False, accuracy_level=level
@@ -139,7 +138,7 @@ def _resident(path: Path) -> tuple[int, int]:
 def _tiny(folder: Path) -> Path:
     """A model of a few kilobytes that makes a process load what every model needs."""
     path = folder / f"tiny-{os.getpid()}.onnx"
-    return write(Shape(layers=1, hidden=8, inner=16, heads=1, kv_heads=1, vocabulary=2, context=8), path)
+    return write(Shape(layers=1, hidden=16, inner=16, heads=1, kv_heads=1, vocabulary=2, context=8), path)
 
 
 def _resident_bytes() -> int:
@@ -156,14 +155,19 @@ def _prompt(tokens: int, vocabulary: int = SHAPE.vocabulary) -> Prompt:
     return np.random.default_rng(0).integers(vocabulary, size=(1, tokens))
 
 
-def _time(paths: Mapping[str, Path], threads: int) -> dict[str, dict[str, LatencyStats]]:
-    """By phase, then by model."""
+def _time(paths: Mapping[str, Path], threads: int) -> Mapping[str, Stats]:
+    """By phase, then by model or what the machine could do."""
     decoders = {name: Decoder(path, threads=threads) for name, path in paths.items()}
-    phases: dict[str, Callable[[Decoder], Runner]] = {"decode": _decoding, "prefill": _prefilling}
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    runners = {
+        "decode": {name: _decoding(decoder) for name, decoder in decoders.items()},
+        "prefill": {name: _prefilling(decoder) for name, decoder in decoders.items()},
+    }
+    runners["decode"][READING] = reading(threads)
+    runners["prefill"] |= {f"{PRODUCT}: {form}": run for form, run in products(threads).items()}
     found = {}
-    for phase, runner in phases.items():
-        runners = {name: runner(decoder) for name, decoder in decoders.items()}
-        found[phase] = measure_latency(runners, rounds=ROUNDS, max_seconds=SECONDS)
+    for phase, calls in runners.items():
+        found[phase] = measure_latency(calls, rounds=ROUNDS[phase], max_seconds=SECONDS, clock=clock)
         _say(f"{phase}, {threads} threads")
     return found
 
@@ -188,58 +192,58 @@ def _prefilling(decoder: Decoder) -> Runner:
     return lambda: decoder.start(CONTEXT).extend(prompt)
 
 
-def _of(name: str, stats: Mapping[str, Mapping[str, LatencyStats]]) -> dict[str, Speed]:
-    return {
-        phase: speed_record(speed_ratio(models[FLOAT], models[name]), models[name].median_ms)
-        for phase, models in stats.items()
-    }
-
-
-def _row(
-    name: str,
-    path: Path,
-    speeds: Mapping[int, Mapping[str, Speed]],
-    memory: tuple[int, int],
-    bandwidth: Mapping[int, float],
-) -> Row:
+def _row(name: str, path: Path, stats: Mapping[int, Mapping[str, Stats]], memory: tuple[int, int]) -> Row:
     own: dict[str, float] = {}
     step_bytes = bytes_of_a_step(path)
-    for threads, phases in speeds.items():
-        at = f"{threads} threads" if threads > 1 else "1 thread"
-        own[f"decode tokens/s, {at}"] = 1e3 / phases["decode"].latency_ms
-        own[f"prefill tokens/s, {at}"] = CONTEXT * 1e3 / phases["prefill"].latency_ms
-        reading_ms = step_bytes / bandwidth[threads] / 1e6
-        own[f"of reading the weights once, {at} %"] = 100 * reading_ms / phases["decode"].latency_ms
+    for threads, phases in stats.items():
+        at = _at(threads)
+        own[f"decode tokens/s, {at}"] = 1e3 / phases["decode"][name].median_ms
+        own[f"prefill tokens/s, {at}"] = CONTEXT * 1e3 / phases["prefill"][name].median_ms
+        decode = phases["decode"]
+        own[f"of reading the weights once, {at} %"] = (
+            100 * speed_ratio(decode[READING], decode[name]).median * step_bytes / READ_BYTES
+        )
     own |= {
         "MB of weights a token reads": step_bytes / 1e6,
         "MB resident, open": memory[0] / 1e6,
         "MB resident, after generating": memory[1] / 1e6,
     }
-    return Row(
-        name=name,
-        scores=Scores(own=own).rounded(),
-        size_bytes=model_size_bytes(path),
-        speed={
-            f"{phase}, {threads}t": speed
-            for threads, phases in speeds.items()
-            for phase, speed in phases.items()
-        },
-    )
+    speed = {
+        f"{phase}, {threads}t": _against(phases[phase], FLOAT, name)
+        for threads, phases in stats.items()
+        for phase in ROUNDS
+    }
+    return Row(name=name, scores=Scores(own=own).rounded(), size_bytes=model_size_bytes(path), speed=speed)
 
 
-def _ceiling_rows(ceilings: Mapping[int, Mapping[str, Speed]]) -> list[Row]:
+def _against(stats: Stats, baseline: str, name: str) -> Speed:
+    return speed_record(speed_ratio(stats[baseline], stats[name]), stats[name].median_ms)
+
+
+def _ceiling_rows(stats: Mapping[int, Mapping[str, Stats]]) -> list[Row]:
+    baseline, *others = (f"{PRODUCT}: {form}" for form in FORMS)
     return [
         Row(
-            name=f"one product, 128 rows, 2048 x 5632: {form}",
-            speed={f"prefill, {threads}t": speeds[form] for threads, speeds in ceilings.items()},
+            name=name,
+            speed={
+                f"prefill, {threads}t": _against(phases["prefill"], baseline, name)
+                for threads, phases in stats.items()
+            },
         )
-        for form in CEILINGS
+        for name in others
     ]
 
 
-def _bandwidth_row(bandwidth: Mapping[int, float]) -> Row:
-    own = {f"GB/s read, {threads} threads": figure for threads, figure in bandwidth.items()}
-    return Row(name="memory", scores=Scores(own=own).rounded())
+def _bandwidth_row(stats: Mapping[int, Mapping[str, Stats]]) -> Row:
+    own = {
+        f"GB/s, {_at(threads)}": READ_BYTES / phases["decode"][READING].median_ms / 1e6
+        for threads, phases in stats.items()
+    }
+    return Row(name=READING, scores=Scores(own=own).rounded())
+
+
+def _at(threads: int) -> str:
+    return f"{threads} threads" if threads > 1 else "1 thread"
 
 
 def _say(what: str) -> None:

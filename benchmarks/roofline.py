@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,15 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.low_bit_stacks import single
-from benchmarks.results_file import Speed, speed_record
-from qcompiler.measure.latency import measure_latency, speed_ratio
+from qcompiler.measure.latency import Runner
 from qcompiler.measure.sessions import session_runner, timing_session
 
-READ_BYTES = 1 << 30
+READ_BYTES = 1 << 28
 """More than any cache holds."""
 
-READS = 7
 K, N, ROWS = 2048, 5632, 128
+FORMS = ("float32", "int8 columns, per tensor", "int8 columns, per token")
+"""Of the product; the first is what the others are compared with."""
+
 _WEIGHTED = {
     "MatMul": (1,),
     "Gemm": (1,),
@@ -30,27 +29,20 @@ _WEIGHTED = {
 """By op, the inputs that hold the weight."""
 
 
-def read_gb_per_second(threads: int) -> float:
-    """The best of several reads of a buffer that no cache holds, every thread its own part."""
-    buffer = np.ones(READ_BYTES // 4, np.float32)
-    best = 0.0
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(READS):
-            started = time.perf_counter()
-            list(pool.map(np.max, np.array_split(buffer, threads)))
-            best = max(best, buffer.nbytes / (time.perf_counter() - started) / 1e9)
-    return best
+def reading(threads: int) -> Runner:
+    """A call that reads ``READ_BYTES`` which no cache holds, every thread its own part."""
+    parts = np.array_split(np.ones(READ_BYTES // 4, np.float32), threads)
+    if threads == 1:  # in the caller's thread, whose processor time may be what is measured
+        return lambda: np.max(parts[0])
+    pool = ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(np.max, parts))
 
 
-def product_speeds(forms: Sequence[str], *, threads: int, seconds: float) -> dict[str, Speed]:
-    """One product of 2048 x 5632 with 128 rows, against float32."""
-    sessions = {form: timing_session(single(form, K, N), threads=threads) for form in ("float32", *forms)}
+def products(threads: int) -> dict[str, Runner]:
+    """By form, a call that multiplies 128 rows by one matrix of 2048 x 5632."""
     feed = {"x": np.random.default_rng(0).standard_normal((1, ROWS, K)).astype(np.float32)}
-    runners = {form: session_runner(session, [feed]) for form, session in sessions.items()}
-    found = measure_latency(runners, rounds=25, max_seconds=seconds)
     return {
-        form: speed_record(speed_ratio(found["float32"], stats), stats.median_ms)
-        for form, stats in found.items()
+        form: session_runner(timing_session(single(form, K, N), threads=threads), [feed]) for form in FORMS
     }
 
 
