@@ -43,6 +43,11 @@ class ObservedModel(abc.ABC):
             str(output.name): output for node in model.graph for output in node.outputs if output.name
         }
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether what is read lies on disk, and takes no memory."""
+        return bool(noted_cuts(self.model))
+
     def session(self, names: Iterable[str]) -> OrtSession | SegmentedSession:
         """Open the model with exactly the values ``names`` as outputs; what they do not need is not run."""
         model = self.model.clone()
@@ -109,11 +114,15 @@ class OracleModel(ObservedModel):
 
 
 class OptimizedModel(ObservedModel):
-    """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder."""
+    """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder.
+
+    The last session stays open until another is asked for: opening a large model takes longer than running it.
+    """
 
     def __init__(self, path: Path, *, threads: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-observe-")
         self._threads = threads
+        self._last: tuple[list[str], OrtSession | SegmentedSession] | None = None
         try:
             super().__init__(_optimized(path, Path(self._folder.name)))
         except BaseException:
@@ -126,7 +135,15 @@ class OptimizedModel(ObservedModel):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._last = None
         self._folder.cleanup()
+
+    def session(self, names: Iterable[str]) -> OrtSession | SegmentedSession:
+        wanted = list(dict.fromkeys(names))
+        if self._last is None or self._last[0] != wanted:
+            self._last = None
+            self._last = wanted, super().session(wanted)
+        return self._last[1]
 
     def _open(self, model: ir.Model) -> OrtSession:
         from qcompiler.backends.onnxruntime.session import open_file, session_options

@@ -13,6 +13,7 @@ from qcompiler.backends.onnxruntime.cpu import OrtCpu
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import CalibrationError
 from qcompiler.verify.metrics import EXACT_DB
+from qcompiler.verify.observed import OptimizedModel
 from qcompiler.verify.verify import Limits, Verification, verify_model
 
 Deploy = Callable[..., Path]
@@ -118,6 +119,26 @@ def test_memory_groups_change_nothing(
     whole = verify_model(reference, dialect, deployed(), feeds, OrtCpu())
     one_at_a_time = verify_model(reference, dialect, deployed(), iter(feeds), OrtCpu(), group_bytes=1)
     assert one_at_a_time == whole
+
+
+def test_the_graph_of_the_runtime_is_opened_once(
+    reference: ir.Model,
+    dialect: ir.Model,
+    deployed: Deploy,
+    feeds: list[Feed],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What tells which values are floats also reads them: opening a large model takes long."""
+    opened: list[int] = []
+    open_graph = OptimizedModel._open
+
+    def counted(self: OptimizedModel, model: ir.Model) -> object:
+        opened.append(len(model.graph.outputs))
+        return open_graph(self, model)
+
+    monkeypatch.setattr(OptimizedModel, "_open", counted)
+    assert verify(reference, dialect, deployed(), feeds).passed
+    assert len(opened) == 1
 
 
 def test_unquantized_model_is_exact(reference: ir.Model, feeds: list[Feed], tmp_path: Path) -> None:
