@@ -52,7 +52,7 @@ class Depthwise:
         tile: None for a good one; its ``blocks`` is 1.
 
     Parameters of the PrimFunc, in this order: ``x`` float32 or uint8 ``[N, H, W, C]``; ``x_zero`` int32 ``[1]`` where
-    it is codes; ``weight`` float32 ``[blocks, taps, 16]``; ``start`` float32 ``[blocks, 16]`` where ``x`` is codes; those
+    it is codes; ``weight`` float32 ``[blocks, taps, 16]``; ``start`` float32 ``[blocks, 16]``, as ``x_zero``; those
     of the epilogue. The constants are what :func:`pack` gives, in this order.
     """
 
