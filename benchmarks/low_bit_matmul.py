@@ -1,12 +1,15 @@
 """What forms of a low-bit product cost on ONNX Runtime's CPU provider: time by rows, load time, memory, file size.
 
     python -m benchmarks.low_bit_matmul rows [--columns 2048,5632] [--rows 1,4,8,16,32,128] [--seconds 6]
+    python -m benchmarks.low_bit_matmul joined [--seconds 20] [--threads 1]
     python -m benchmarks.low_bit_matmul memory [--layers 12]
 
 ``rows`` times one product of K = 2048 in interleaved rounds; a cell is the median in ms and, in brackets, how many
-times faster than float32 in the same rounds.  ``memory`` writes a stack of 2048 x 5632 and 5632 x 2048 matrices with
-external data and opens each form in a process of its own: MB of the file, seconds to open, MB resident at the peak of
-opening, afterwards, and after one run of 1 and of 128 rows; then ms of each.
+times faster than float32 in the same rounds.  ``joined`` times products of one input (queries, keys and values; the
+two halves of a gated network), apart and as one matrix whose product a Split takes apart; one thread by its processor
+time.  ``memory`` writes a stack of 2048 x 5632 and 5632 x 2048 matrices with external data and opens each form in a
+process of its own: MB of the file, seconds to open, MB resident at the peak of opening, afterwards, and after one run
+of 1 and of 128 rows; then ms of each.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.low_bit_stacks import FORMS, SINGLE_FORMS, single, stack
+from benchmarks.low_bit_stacks import FORMS, SINGLE_FORMS, siblings, single, stack
 
 K, N = 2048, 5632
+SIBLINGS = ((2048, 256, 256), (5632, 5632))
 
 
 def main() -> None:
@@ -31,17 +35,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("rows", "memory", "open"))
+    parser.add_argument("part", choices=("rows", "joined", "memory", "open"))
     parser.add_argument("file", nargs="?", type=Path, help="for open alone")
     parser.add_argument("--columns", default="2048,5632")
     parser.add_argument("--rows", default="1,4,8,16,32,128")
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.part == "open":
         _open(given.file)
     elif given.part == "memory":
         _memory(given.layers)
+    elif given.part == "joined":
+        _joined(given.seconds, given.threads)
     else:
         for columns in map(int, given.columns.split(",")):
             _rows(columns, [int(rows) for rows in given.rows.split(",")], given.seconds)
@@ -63,6 +70,29 @@ def _rows(columns: int, rows: list[int], seconds: float) -> None:
             cells[form].append(f"{stats.median_ms:.3f} ({ratio:.1f}x)")
     for form, shown in cells.items():
         print(f"| {form} | {' | '.join(shown)} |")
+
+
+def _joined(seconds: float, threads: int) -> None:
+    from qcompiler.measure.latency import measure_latency, speed_ratio
+    from qcompiler.measure.sessions import session_runner, timing_session
+
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    print("| columns | rows | apart ms | joined ms | apart / joined | 95 % |\n|---|---|---|---|---|---|")
+    for columns in SIBLINGS:
+        for rows in (1, 128):
+            feed = {"x": np.random.default_rng(0).standard_normal((1, rows, K)).astype(np.float32)}
+            runners = {}
+            for joined in (False, True):
+                model = siblings(columns, K, few_rows=rows == 1, joined=joined)
+                runners[str(joined)] = session_runner(timing_session(model, threads=threads), [feed])
+            found = measure_latency(runners, rounds=400, max_seconds=seconds, clock=clock)
+            apart, whole = found["False"], found["True"]
+            ratio = speed_ratio(apart, whole)
+            print(
+                f"| {' + '.join(map(str, columns))} | {rows} | {apart.median_ms:.3f} | {whole.median_ms:.3f} "
+                f"| {ratio.median:.2f}x | {ratio.low:.2f} to {ratio.high:.2f} |",
+                flush=True,
+            )
 
 
 def _memory(layers: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,20 @@ class _Builder:
     def columns(self, k: int, n: int) -> ColumnOperands:
         codes = self.constant("columns", self.rng.integers(-127, 128, (k, n), np.int8))
         return ColumnOperands(codes, self.constant("column_scale", np.full(n, 0.01 / k**0.5, np.float32)), 0)
+
+    def columns_of_one_input(self, k: int, widths: Sequence[int]) -> list[ir.Value]:
+        """Products by int8 columns, per token."""
+        last = self.kernels.constant("last", np.array([-1]))
+        row = self.add("ReduceMax", [self.add("Abs", [self.x]), last], keepdims=1)
+        quantize = ir.node("DynamicQuantizeLinear", [self.add("Div", [self.x, row])], num_outputs=3)
+        self.put([quantize])
+        for part, output in zip(("codes", "scale", "zero_point"), quantize.outputs, strict=True):
+            output.name = part
+        codes, scale, zero_point = quantize.outputs
+        weights = [self.columns(k, n) for n in widths]
+        inputs = [[codes, weight.codes, scale, weight.scale, zero_point] for weight in weights]
+        units = [self.add("MatMulIntegerToFloat", given, "com.microsoft") for given in inputs]
+        return [self.add("Mul", [unit, row]) for unit in units]
 
     def folded(self, blocks: BlockOperands) -> ColumnOperands:
         """int8 columns that the runtime makes of the 4-bit codes when it folds constants."""
@@ -138,6 +153,30 @@ def single(form: str, k: int, n: int) -> bytes:
             nodes[0].replace_input_with(3, build.constant("zeros", np.full((n, k // block), 7.5, np.float32)))
         y = build.put(nodes)
     return bytes(ir.to_proto(build.model(y)).SerializeToString())
+
+
+def siblings(columns: Sequence[int], k: int, *, few_rows: bool, joined: bool) -> bytes:
+    """Products ``[b, s, k]`` by matrices of so many columns each, apart or as one matrix and a Split, serialized.
+
+    For few rows they are MatMulNBits, else int8 columns of an input that is quantized once.
+    """
+    build = _Builder(k)
+    widths = [sum(columns)] if joined else list(columns)
+    if few_rows:
+        made = [build.put(build.kernels.decode(build.x, build.blocks(k, n, 4, 32), None, "")) for n in widths]
+    else:
+        made = build.columns_of_one_input(k, widths)
+    if joined:
+        sizes = build.constant("sizes", np.array(columns))
+        split = ir.node("Split", [made[0], sizes], {"axis": -1}, num_outputs=len(columns))
+        build.put([split])
+        for index, output in enumerate(split.outputs):
+            output.name = f"part{index}"
+        made = list(split.outputs)
+    for y in made[1:]:
+        y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["b", "s", None])
+        build.graph.outputs.append(y)
+    return bytes(ir.to_proto(build.model(made[0])).SerializeToString())
 
 
 def stack(form: str, layers: int, k: int, n: int, path: Path) -> None:
