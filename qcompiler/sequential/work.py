@@ -21,6 +21,7 @@ from qcompiler.data.feeds import Feed
 from qcompiler.data.hashing import hash_records
 from qcompiler.package.durable import write_synced
 from qcompiler.package.write import cannot_write
+from qcompiler.sequential.lock import LOCK_FILE, hold
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +36,34 @@ def work_folder(output: Path, key: Key) -> Iterator[Path]:
     """``.{stem}.work`` beside ``output``, with what an earlier run of the same ``key`` left in it.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be made, or another compile to the same place still runs.
     """
     folder = output.with_name(f".{output.stem}.work")
     written = json.dumps(key, indent=1, sort_keys=True, default=str).encode()
     try:
-        _discard_other(folder, json.loads(written))
         folder.mkdir(parents=True, exist_ok=True)
-        write_synced(folder / _KEY_FILE, written)
+        held = hold(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    try:
+    with held, _kept_unless_done(folder):
+        try:
+            _discard_other(folder, json.loads(written))
+            write_synced(folder / _KEY_FILE, written)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         yield folder
+
+
+@contextlib.contextmanager
+def _kept_unless_done(folder: Path) -> Iterator[None]:
+    """Remove the folder, unless the compile failed after something was solved."""
+    try:
+        yield
     except BaseException:
-        if [path.name for path in folder.iterdir()] == [_KEY_FILE]:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
+        if {path.name for path in folder.iterdir()} > {_KEY_FILE, LOCK_FILE}:
             logger.warning("what was solved is kept in %s: the same compile goes on from there", folder)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -86,7 +98,8 @@ def _bytes_of(tensor: ir.TensorProtocol) -> bytes | memoryview:
 
 def _discard_other(folder: Path, key: Key) -> None:
     """Remove what belongs to another compile, and say which part of it is another."""
-    if not folder.exists():
+    kept = [path for path in folder.iterdir() if path.name != LOCK_FILE]
+    if not kept:
         return
     try:
         found = json.loads((folder / _KEY_FILE).read_text())
@@ -101,4 +114,5 @@ def _discard_other(folder: Path, key: Key) -> None:
         folder,
         ", ".join(other),
     )
-    shutil.rmtree(folder)
+    for path in kept:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import onnx_ir as ir
 import pytest
 
 import qcompiler
+from qcompiler.errors import OutputError
 from qcompiler.pipeline.journal import FolderJournal, JournalOf
 from qcompiler.result import CompileResult
 from qcompiler.sequential.work import model_digest, work_folder
@@ -98,6 +100,44 @@ def test_a_failure_before_anything_is_solved_leaves_nothing(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt), work_folder(output, {"model": "1"}):
         raise KeyboardInterrupt
     assert not (output.parent / ".m.work").exists()
+
+
+def test_two_compiles_to_one_place_are_refused(tmp_path: Path) -> None:
+    output = tmp_path / "m.onnx"
+    with work_folder(output, {"model": "1"}) as kept:
+        with (
+            pytest.raises(OutputError, match=rf"still runs \(process {os.getpid()}\): wait for it, or"),
+            work_folder(output, {"model": "2"}),
+        ):
+            pass
+        assert sorted(path.name for path in kept.iterdir()) == ["key.json", "lock"]
+    assert not list(tmp_path.iterdir())
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from qcompiler.sequential.work import work_folder
+with work_folder(Path("m.onnx"), {"model": "1"}) as kept:
+    (kept / "solved").touch()
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match=rf"process {holder.pid}"):
+            work_folder(tmp_path / "m.onnx", {"model": "1"}).__enter__()
+    finally:
+        holder.kill()
+        holder.communicate()
+    with work_folder(tmp_path / "m.onnx", {"model": "1"}) as kept:
+        assert (kept / "solved").exists()
+    assert "going on from there" in caplog.text
 
 
 def interrupted(output: Path) -> None:
