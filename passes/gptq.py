@@ -5,11 +5,11 @@
 
 ``gptq:bits=3`` is ``int3:solver=gptq`` (arXiv:2210.17323); ``gptaq`` also makes good what quantized layers before have
 changed of X (arXiv:2504.02692, "GPTQ v2"): it rounds the weights that come nearest to the float model's output, where
-the paper corrects in later rows alone.  Both go segment by segment with the inputs that the quantized part before gives;
-``sequential=false`` is for gptq alone.  Sweeps of coordinate descent follow (``sweeps=0``: GPTQ as published).  With
-``static_groups=false`` scales are fitted when a group's turn comes; rows in the order of their inputs' size then need a
-Gather on the activation.  What is not observed (tables, convolutions, the inside of subgraphs) is rounded with scales
-of least squared error, and the report says so.
+the paper corrects in later rows alone.  Both go segment by segment with the inputs that the quantized part before
+gives; ``sequential=false`` is for gptq alone.  Sweeps of coordinate descent follow (``sweeps=0``: GPTQ as published).
+With ``static_groups=false`` scales are fitted when a group's turn comes; rows in the order of their inputs' size then
+need a Gather on the activation.  What is not observed (tables, convolutions, the inside of subgraphs) is rounded with
+scales of least squared error, and the report says so.
 Refusals, tied weights: see ``weight_only``.
 """
 

@@ -14,8 +14,8 @@ changes, ``tr((T - Q)' H (T - Q))`` of the target ``T = W + H^-1 S' W``, which i
 The published GPTAQ leaves W and lets later rows alone make good a row's drift: row k is rounded from the above plus
 ``sum_{j<k} L[k, j] w[j]``, w[j] as it was before it was rounded and L the strict lower triangle of ``D^-1 A^-T S'``
 (the authors' code takes a quarter of it).  So a row does nothing about drift that it can reach itself, and scales are
-fitted to W.  With random layers, 64 inputs and 3 bits, ours leaves 0.38 of GPTQ's distance to the float output, theirs 0.63,
-and 0.83 with the quarter (``tests/qcompiler/numerics/test_published_solvers.py``); with ``sweeps=0`` too.
+fitted to W.  With random layers, 64 inputs and 3 bits, ours leaves 0.38 of GPTQ's distance to the float output, theirs
+0.63, and 0.83 with the quarter (``tests/qcompiler/numerics/test_published_solvers.py``); with ``sweeps=0`` too.
 
 Greedy rounding is not the optimum, so sweeps of coordinate descent follow, which never raise the output error
 (:mod:`qcompiler.numerics.refine`).
