@@ -1,7 +1,7 @@
 """Render the JSON results as Markdown: ``python -m benchmarks.table [--results FOLDER]``.
 
 Writes ``table.md`` beside the results, with every row; the command that made a model's rows stands under its name.
-For the committed results it also writes the two summaries into the README, between their markers.
+For the committed results it also writes the summaries into the README, between their markers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from benchmarks import low_bit_table
+from benchmarks import llama_table, low_bit_table
 from benchmarks.results_file import RESULTS, Result, Row, Speed, read_result
 
 ORDER = (
@@ -24,7 +24,7 @@ ORDER = (
     "pydoc_lm",
     "calibration_memory",
     *low_bit_table.NAMES,
-    "llama_speed",
+    llama_table.NAME,
     "llama_shape_memory",
 )
 MODELS = ORDER[: ORDER.index("calibration_memory")]
@@ -80,11 +80,13 @@ def put_into(text: str, summary: str, *, start: str = START, end: str = END) -> 
 
 
 def updated(text: str, results: Mapping[str, Result]) -> str:
-    """The README with its two summaries written again."""
+    """The README with its summaries written again."""
     models = [result for name, result in results.items() if name in MODELS]
     low_bit = low_bit_table.summarize_low_bit(results)
     text = put_into(text, summarize(models))
-    return put_into(text, low_bit, start=low_bit_table.START, end=low_bit_table.END)
+    text = put_into(text, low_bit, start=low_bit_table.START, end=low_bit_table.END)
+    llama = llama_table.summarize_llama(results)
+    return put_into(text, llama, start=llama_table.START, end=llama_table.END)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -118,8 +120,8 @@ def _speed(shape: str, one: Speed, *, alone: bool) -> str:
 def _origin(result: Result) -> str:
     machine = result.machine
     return (
-        f"{result.date}, {machine.processor} ({', '.join(machine.features)}), {machine.cores} cores, one thread, "
-        f"onnxruntime {result.versions['onnxruntime']}."
+        f"{result.date}, {machine.processor} ({', '.join(machine.features)}), {machine.cores} cores, "
+        f"one thread unless said, onnxruntime {result.versions['onnxruntime']}."
     )
 
 
