@@ -220,7 +220,7 @@ def _notes(graph: CacheGraph, stored: str | None, files: tuple[str, ...]) -> tup
         notes.append(f"weights stored as {stored} were widened to float32, which the CPU computes in")
     if graph.plain is None:
         notes.append(
-            "rows of a batch are padded on the right; a text goes on by one token a row, or alone by any"
+            "rows of a batch are padded on the right and go on by one token each; one row alone by any number"
         )
     if len(set(graph.shape.kv_heads)) > 1 or len(set(graph.shape.sizes)) > 1:
         notes.append("layers have caches of different shapes, which onnxruntime-genai cannot open")

@@ -9,7 +9,7 @@ import typer
 
 from qcompiler.cli import options as cli
 from qcompiler.cli.command import command
-from qcompiler.cli.data import Reading
+from qcompiler.cli.data import PlainReading, plain_names
 from qcompiler.cli.models import Data
 
 FEEDS = 4
@@ -21,7 +21,7 @@ def bench_command(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="The first is the baseline.")],
     *,
     data: Data = None,
-    reading: Reading,
+    reading: PlainReading,
     threads: cli.Threads = 1,
     seconds: Annotated[float, typer.Option(help="Time budget of the latency measurement.", min=0.1)] = 30.0,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=3)] = 15,
@@ -43,9 +43,9 @@ def bench_command(
     from qcompiler.report.json import to_json
 
     require_files(models)
-    source = feeds_for(models[0], data, reading.options(models[0]))
-    feeds = list(islice(iter(source), FEEDS))
-    with progress_display("measuring"):
+    with plain_names(), progress_display("measuring"):
+        source = feeds_for(models[0], data, reading.options(models[0]))
+        feeds = list(islice(iter(source), FEEDS))
         found = bench_models(
             models, feeds, threads=threads, rounds=rounds, max_seconds=seconds, with_memory=memory
         )

@@ -9,7 +9,7 @@ import typer
 
 from qcompiler.cli import options as cli
 from qcompiler.cli.command import command
-from qcompiler.cli.data import Reading
+from qcompiler.cli.data import PlainReading, plain_names
 from qcompiler.cli.models import Data
 
 
@@ -19,7 +19,7 @@ def compare_command(
     other: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it, an .onnx file.")],
     *,
     data: Data = None,
-    reading: Reading,
+    reading: PlainReading,
     worst: Annotated[int, typer.Option(help="How many of the worst nodes to show.", min=0)] = 10,
     threads: cli.Threads = 1,
     json: cli.Json = False,
@@ -35,8 +35,8 @@ def compare_command(
     from qcompiler.verify.compare import compare_models
 
     require_files([reference, other])
-    feeds = feeds_for(reference, data, reading.options(reference))
-    with progress_display("comparing"):
+    with plain_names(), progress_display("comparing"):
+        feeds = feeds_for(reference, data, reading.options(reference))
         found = compare_models(reference, other, feeds, threads=threads)
     facts = comparison_facts(found, str(reference), str(other), feeds.description, worst)
     if json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,26 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qcompiler.cli.options import DATA
-from qcompiler.errors import OptionError
+from qcompiler.errors import OptionError, QCompilerError
 
 if TYPE_CHECKING:
     from qcompiler.data.options import DataOptions
 
 _option = functools.partial(typer.Option, rich_help_panel=DATA)
 
+_BATCH = "Samples per run of the model."
+_SAMPLES = "Use at most this many samples. Default: all."
+_COLUMN = "Name in the data of a model input, where they differ. Repeatable."
+_PAIR = "INPUT=NAME"
+
 
 @dataclass(frozen=True)
 class Reading:
     """The options that say how calibration and verification data are read."""
 
-    calib_batch: Annotated[int, _option(help="Samples per run of the model.")] = 1
-    calib_samples: Annotated[int | None, _option(help="Use at most this many samples. Default: all.")] = None
-    calib_column: Annotated[
-        list[str] | None,
-        _option(
-            help="Name in the data of a model input, where they differ. Repeatable.", metavar="INPUT=NAME"
-        ),
-    ] = None
+    calib_batch: Annotated[int, _option(help=_BATCH)] = 1
+    calib_samples: Annotated[int | None, _option(help=_SAMPLES)] = None
+    calib_column: Annotated[list[str] | None, _option(help=_COLUMN, metavar=_PAIR)] = None
     image_size: Annotated[
         str | None,
         _option(help="Pixels: 224, or height x width: 480x640. Default: the model's.", metavar="SIZE"),
@@ -93,6 +94,24 @@ class Reading:
             seed=self.seed,
             own_tokenizer=_tokenizer_beside(model),
         )
+
+
+@dataclass(frozen=True)
+class PlainReading(Reading):
+    """The same for commands whose data calibrates nothing, under names that do not say so."""
+
+    calib_batch: Annotated[int, _option("--batch", help=_BATCH)] = 1
+    calib_samples: Annotated[int | None, _option("--samples", help=_SAMPLES)] = None
+    calib_column: Annotated[list[str] | None, _option("--column", help=_COLUMN, metavar=_PAIR)] = None
+
+
+@contextlib.contextmanager
+def plain_names() -> Iterator[None]:
+    """Let errors name the options as :class:`PlainReading` does."""
+    try:
+        yield
+    except QCompilerError as error:
+        raise type(error)(str(error).replace("--calib-", "--")) from error
 
 
 def _tokenizer_beside(model: Path | None) -> Path | None:

@@ -26,7 +26,9 @@ def eval_command(
     text: Annotated[Path | None, typer.Option(help="A UTF-8 text file.")] = None,
     ids: Annotated[
         Path | None,
-        typer.Option(help="An .npz of token ids: input_ids [n, T], lengths [n] optional; or arrays [n, T]."),
+        typer.Option(
+            help=r"An .npz of token ids: input_ids \[n, T], lengths \[n] optional; or arrays \[n, T]."
+        ),
     ] = None,
     length: Annotated[
         int | None,

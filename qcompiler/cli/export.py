@@ -23,7 +23,10 @@ def export_command(
     ] = None,
     opset: Annotated[int | None, typer.Option(help="Default: the exporter's.", min=18, max=23)] = None,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Inputs of the graph, by name. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME", help="An input of the graph. Repeatable. Default: all it can have."
+        ),
     ] = None,
     image_size: Annotated[
         str | None,

@@ -18,7 +18,8 @@ RANDOM = "random"
 Data = Annotated[
     str | None,
     typer.Option(
-        help="What the models run on, in every form that --calib takes. Default: random numbers.",
+        help="What the models run on: .npz, .npy, .safetensors, .jsonl, a text file, a folder of .npz or of "
+        "pictures. Default: random numbers.",
         metavar="PATH",
         rich_help_panel=DATA,
     ),

@@ -10,14 +10,14 @@ import typer
 
 from qcompiler.errors import OptionError
 
-DATA, PIPELINE, VERIFICATION, OUTPUT = "Calibration data", "Pipeline", "Verification", "Output"
+DATA, PIPELINE, VERIFICATION, OUTPUT = "Data", "Pipeline", "Verification", "Output"
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file.", show_default=False)]
 
 Passes = Annotated[
     str | None,
     typer.Option(
-        help="Passes in order, with options: smoothquant:alpha=0.6,int8_static. `qcompile passes` lists them.",
+        help="Passes in order, with options: awq,int4:solver=gptq. `qcompile passes` lists them.",
         rich_help_panel=PIPELINE,
         metavar="NAME[:OPTION=VALUE],...",
     ),

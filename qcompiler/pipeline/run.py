@@ -56,10 +56,16 @@ class Pipeline:
             for index in group:
                 context = self._context(index, model, reverted)
                 statistics = self._statistics(index, self.passes[index].statistics(context), model)
+                self.tell(self.passes[index].name)
                 with names_kept(model):
                     reports.append(self.passes[index].apply(context, statistics))
                 remove_unused(model)
         return model, tuple(reports)
+
+    def tell(self, stage: str) -> None:
+        """Say what comes next to whoever follows the progress."""
+        if self.progress is not None:
+            self.progress(stage, 0, None)
 
     def _context(self, index: int, model: ir.Model, reverted: frozenset[str]) -> PassContext:
         item = self.passes[index]

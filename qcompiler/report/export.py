@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qcompiler.models.export_decoder import DecoderReport
-from qcompiler.report.console import plain_table, print_table, stdout_console
+from qcompiler.report.console import plain_table, print_list, print_table, print_text, stdout_console
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def _one_layer(shapes: Shapes) -> Shapes:
 
 def _print_decoder(console: Console, report: DecoderReport) -> None:
     why = f" ({report.attention_reason})" if report.attention_reason else ""
-    console.print(f"  cache of {report.layers} layers; attention: {report.attention}{why}", soft_wrap=True)
-    console.print(f"  beside it: {', '.join(name for name in report.files if '.onnx' not in name)}")
-    console.print(
-        f"  agrees with torch to {small(report.max_abs_error)} (largest error of prefill and decode), "
-        f"{report.same_tokens} greedy tokens the same"
+    print_text(console, f"cache of {report.layers} layers; attention: {report.attention}{why}")
+    print_text(console, f"beside it: {', '.join(name for name in report.files if '.onnx' not in name)}")
+    print_text(
+        console,
+        f"agrees with torch to {small(report.max_abs_error)} (largest error of prefill and decode), "
+        f"{report.same_tokens} greedy tokens the same",
     )
-    for note in report.notes:
-        console.print(f"  note: {note}", soft_wrap=True)
+    print_list(console, [f"note: {note}" for note in report.notes])

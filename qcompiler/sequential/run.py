@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
 
+from qcompiler.calibration.collect import Progress
 from qcompiler.calibration.requests import Gram
 from qcompiler.calibration.statistics import AnswersOnDemand, Statistics
 from qcompiler.errors import OptionError
 from qcompiler.graph.names import names_kept
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.prepare.clean import remove_unused
+from qcompiler.sequential import SEGMENTS
 from qcompiler.sequential.activations import Activations, Calibration
 from qcompiler.sequential.cuts import Segment, segments
 
@@ -51,9 +53,12 @@ def run_segments(
     twin = _twin(steps, quantized_by)
     activations = Activations(model, twin, parts, data, folder)
     decisions: list[list[NodeDecision]] = [[] for _ in steps]
+    tell = data.progress or _silently
     for index, part in enumerate(parts):
+        tell(SEGMENTS, index, len(parts))
         for step, found in zip(steps, decisions, strict=True):
-            found += _serve(step, index, part, activations, twin)
+            found += _serve(step, index, part, activations, twin, tell)
+    tell(SEGMENTS, len(parts), len(parts))
     activations.close()
     return [
         PassReport(step.item.name, tuple(sorted(found, key=lambda each: order.get(each.node, len(order)))))
@@ -79,11 +84,13 @@ def _twin(steps: Sequence[Step], quantized_by: Sequence[str]) -> ir.Model | None
 
 
 def _serve(
-    step: Step, index: int, part: Segment, activations: Activations, twin: ir.Model | None
+    step: Step, index: int, part: Segment, activations: Activations, twin: ir.Model | None, tell: Progress
 ) -> list[NodeDecision]:
     """One pass over one segment."""
     found: list[NodeDecision] = []
-    for stage in step.item.stages(replace(step.context, scope=part.nodes)):
+    stages = step.item.stages(replace(step.context, scope=part.nodes))
+    for number, stage in enumerate(stages):
+        solving = partial(tell, f"segment {index + 1}: {step.item.name}", number, len(stages))
         context = replace(step.context, scope=frozenset(stage))
         requests = step.item.statistics(context)
         drifting = [item.value for item in requests if isinstance(item, Gram) and item.drift]
@@ -91,7 +98,8 @@ def _serve(
         if requests:
             sliced = activations.sliced(index, [item.value for item in requests], drifting)
             ask = partial(activations.statistics, index, sliced, list(dict.fromkeys(requests)))
-            statistics = Statistics(AnswersOnDemand(ask))
+            statistics = Statistics(AnswersOnDemand(partial(_then, ask, solving)))
+        solving()
         state = activations.state(index)
         report = _apply(step.item, context, statistics)
         if twin is not None and not step.item.quantizes:
@@ -99,6 +107,17 @@ def _serve(
         activations.keep_if(index, state)
         found += report.nodes
     return found
+
+
+def _then(ask: Callable[[], Statistics], tell: Callable[[], None]) -> Statistics:
+    """Answers, and that what follows is no longer their making."""
+    found = ask()
+    tell()
+    return found
+
+
+def _silently(label: str, done: int, total: int | None) -> None:
+    """Nobody is told."""
 
 
 def _apply(item: Pass, context: PassContext, statistics: Statistics) -> PassReport:

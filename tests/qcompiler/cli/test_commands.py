@@ -85,7 +85,7 @@ def test_inspect(qcompile: Qcompile, language_model: Path) -> None:
 
 
 def test_compare(qcompile: Qcompile, digits: Path, digits_data: Path) -> None:
-    arguments = ("compare", digits, digits, "--data", digits_data, "--calib-samples", "4", "--worst", "3")
+    arguments = ("compare", digits, digits, "--data", digits_data, "--samples", "4", "--worst", "3")
     ran = qcompile(*arguments)
     assert ran.code == 0, ran.err
     assert "logits" in ran.out

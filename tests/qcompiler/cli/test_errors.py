@@ -104,6 +104,15 @@ def test_a_missing_second_model(command: str, qcompile: Qcompile, digits: Path) 
     assert "missing.onnx" in error_line(ran)
 
 
+@pytest.mark.parametrize("command", ["compare", "bench"])
+def test_commands_that_calibrate_nothing_have_plain_names_for_data(
+    command: str, qcompile: Qcompile, digits: Path
+) -> None:
+    ran = qcompile(command, digits, digits, "--samples", "0")
+    assert (ran.code, ran.err) == (2, "error: --samples is 0, expected at least 1.\n")
+    assert "--samples" in error_line(qcompile(command, digits, digits, "--calib-samples", "4"))
+
+
 def test_export_needs_a_checkpoint(qcompile: Qcompile, tmp_path: Path) -> None:
     ran = qcompile("export", tmp_path, "-o", tmp_path / "model.onnx")
     assert ran.code == 2
