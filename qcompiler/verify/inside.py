@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,15 +12,15 @@ from qcompiler.backends.run_feed import run_feed
 from qcompiler.data.feeds import Array, Feed
 from qcompiler.verify.comparison import NodeComparison, Unobserved, node_comparison
 from qcompiler.verify.metrics import Difference
-from qcompiler.verify.observed import ObservedModel
+from qcompiler.verify.observed import ObservedModel, is_float
 from qcompiler.verify.points import Point
 from qcompiler.verify.rescaling import SUSPICIOUS_DB, ChannelFit, rescaled_db
 
 GROUP_BYTES = 256 << 20
 """What the observed values of one feed may take in both models together; more values take more runs."""
 
-_ELEMENT_BYTES = 4
-"""A float32."""
+_ELEMENT_BYTES = 8
+"""A float32 in each of the two models."""
 
 
 def compare_inside(
@@ -49,16 +49,19 @@ def compare_inside(
     """
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
     first = next(iter(repeatable), None)
-    usable = _float_points(a, b, points, first) if points and first is not None else []
-    if not usable or first is None:
+    if not points or first is None:
         return (), ()
+    floats = a.float_values([point.a for point in points], first)
+    usable = [point for point in points if point.a in floats]
     differences: dict[str, Difference] = defaultdict(Difference)
     axes = (1, -1) if allow_rescaling else ()
     fits = {point.label: tuple(ChannelFit(axis) for axis in axes) for point in usable}
-    for group in _groups(a, b, usable, first, group_bytes):
+    for group in _groups(a, usable, first, group_bytes):
         _run_group(a, b, group, repeatable, differences, fits)
     compared, unobserved = [], []
     for point in usable:
+        if point.label not in differences:
+            continue
         difference = differences[point.label]
         if difference.shape_mismatches:
             unobserved.append(Unobserved(point.label, "its shape is another in each model"))
@@ -69,22 +72,14 @@ def compare_inside(
     return tuple(compared), tuple(unobserved)
 
 
-def _float_points(a: ObservedModel, b: ObservedModel, points: Sequence[Point], feed: Feed) -> list[Point]:
-    floats_a = a.float_values([point.a for point in points], feed)
-    rest = [point for point in points if point.a in floats_a]
-    floats_b = b.float_values([point.b for point in rest], feed)
-    return [point for point in rest if point.decode is not None or point.b in floats_b]
-
-
-def _groups(
-    a: ObservedModel, b: ObservedModel, points: Sequence[Point], feed: Feed, group_bytes: int
-) -> Iterator[list[Point]]:
+def _groups(a: ObservedModel, points: Sequence[Point], feed: Feed, group_bytes: int) -> Iterator[list[Point]]:
+    if not points:
+        return
     counts = a.element_counts([point.a for point in points], feed)
-    held_bytes = _ELEMENT_BYTES * sum(not model.on_disk for model in (a, b))
     group: list[Point] = []
     held = 0
     for point in points:
-        size = counts[point.a] * held_bytes
+        size = counts[point.a] * _ELEMENT_BYTES
         if group and held + size > group_bytes:
             yield group
             group, held = [], 0
@@ -104,21 +99,15 @@ def _run_group(
     session_a = a.session([point.a for point in points])
     session_b = b.session([point.b for point in points])
     for index, feed in enumerate(feeds):
-        found_a, found_b = (dict(run_feed(session, feed, index)) for session in (session_a, session_b))
-        left_a, left_b = Counter(point.a for point in points), Counter(point.b for point in points)
+        found_a, found_b = run_feed(session_a, feed, index), run_feed(session_b, feed, index)
         for point in points:
-            array_a = _taken(found_a, point.a, left_a)
-            array_b = _read(_taken(found_b, point.b, left_b), point)
+            if point.decode is None and not is_float(found_b[point.b]):
+                continue
+            array_a, array_b = found_a[point.a], _read(found_b[point.b], point)
             differences[point.label].update(array_a, array_b)
             if differences[point.label].sqnr_db < SUSPICIOUS_DB:
                 for fit in fits[point.label]:
                     fit.update(array_a, array_b)
-
-
-def _taken(found: dict[str, Array], name: str, left: Counter[str]) -> Array:
-    """An array, let go of where it is read for the last time: what lies on disk then leaves memory."""
-    left[name] -= 1
-    return found[name] if left[name] else found.pop(name)
 
 
 def _read(array: Array, point: Point) -> Array:

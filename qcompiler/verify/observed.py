@@ -34,6 +34,11 @@ _FLOAT_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 _FLOAT_DTYPES = tuple(np.dtype(kind) for kind in ("f4", "f8", "f2"))
 
 
+def is_float(array: object) -> bool:
+    """Whether this is a tensor of floats, and no sequence."""
+    return getattr(array, "dtype", None) in _FLOAT_DTYPES
+
+
 class ObservedModel(abc.ABC):
     """A model of which values of the main graph can be read."""
 
@@ -42,11 +47,6 @@ class ObservedModel(abc.ABC):
         self.values: dict[str, ir.Value] = {
             str(output.name): output for node in model.graph for output in node.outputs if output.name
         }
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether what is read lies on disk, and takes no memory."""
-        return bool(noted_cuts(self.model))
 
     def session(self, names: Iterable[str]) -> OrtSession | SegmentedSession:
         """Open the model with exactly the values ``names`` as outputs; what they do not need is not run."""
@@ -64,8 +64,8 @@ class ObservedModel(abc.ABC):
         if not isinstance(session, SegmentedSession):
             types = session.output_types if session is not None else {}
             return {name for name in names if types[name] in _FLOAT_TYPES}
-        found = run_feed(session, feed, 0)
-        return {name for name in names if getattr(found[name], "dtype", None) in _FLOAT_DTYPES}
+        found = run_feed(session.outlines(), feed, 0)
+        return {name for name in names if is_float(found[name])}
 
     def element_counts(self, names: Sequence[str], feed: Feed) -> dict[str, int]:
         """How many elements each value has for one feed, found without any of them leaving the runtime."""
@@ -99,7 +99,9 @@ class OracleModel(ObservedModel):
     def element_counts(self, names: Sequence[str], feed: Feed) -> dict[str, int]:
         if not noted_cuts(self.model):
             return super().element_counts(names, feed)
-        found = run_feed(self.session(names), feed, 0)
+        session = self.session(names)
+        assert isinstance(session, SegmentedSession)
+        found = run_feed(session.outlines(), feed, 0)
         return {name: int(found[name].size) for name in names}
 
     def _open(self, model: ir.Model) -> OrtSession | SegmentedSession:
@@ -114,15 +116,11 @@ class OracleModel(ObservedModel):
 
 
 class OptimizedModel(ObservedModel):
-    """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder.
-
-    The last session stays open until another is asked for: opening a large model takes longer than running it.
-    """
+    """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-observe-")
         self._threads = threads
-        self._last: tuple[list[str], OrtSession | SegmentedSession] | None = None
         try:
             super().__init__(_optimized(path, Path(self._folder.name)))
         except BaseException:
@@ -135,15 +133,7 @@ class OptimizedModel(ObservedModel):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._last = None
         self._folder.cleanup()
-
-    def session(self, names: Iterable[str]) -> OrtSession | SegmentedSession:
-        wanted = list(dict.fromkeys(names))
-        if self._last is None or self._last[0] != wanted:
-            self._last = None
-            self._last = wanted, super().session(wanted)
-        return self._last[1]
 
     def _open(self, model: ir.Model) -> OrtSession:
         from qcompiler.backends.onnxruntime.session import open_file, session_options
@@ -166,6 +156,8 @@ def _optimized(path: Path, folder: Path) -> ir.Model:
         "session.optimized_model_external_initializers_min_size_in_bytes", _EXTERNAL_BYTES
     )
     options.add_session_config_entry("optimization.disable_specified_optimizers", _LAYOUT_OPTIMIZERS)
+    # MatMulNBits that the runtime makes of DequantizeLinear itself would round activations, as no target asks for.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are not in the graph
     open_file(path, options)
     return ir.load(target)

@@ -37,9 +37,14 @@ class Recording:
         known |= {name: _stored(array) for name, array in arrays.items()}
 
     def read(self, feed: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
-        """What was kept, in the order of ``names``."""
+        """Copies of what was kept, in the order of ``names``."""
         known = self._found[digest(feed)]
         return {name: _array(known[name]) for name in names}
+
+    def outlines(self, feed: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """For each of ``names`` an array of that type and shape that takes no memory."""
+        known = self._found[digest(feed)]
+        return {name: _outline(known[name]) for name in names}
 
 
 class ReplayedSession(Session):
@@ -86,4 +91,11 @@ def _stored(array: Array) -> Array | ir.TensorProtocol:
 
 
 def _array(stored: Array | ir.TensorProtocol) -> Array:
-    return stored.numpy() if isinstance(stored, ir.LazyTensor) else cast(Array, stored)
+    # Copied, not mapped: every map holds the file open once more, and there are thousands of values.
+    return stored.numpy().copy() if isinstance(stored, ir.LazyTensor) else cast(Array, stored)
+
+
+def _outline(stored: Array | ir.TensorProtocol) -> Array:
+    if not isinstance(stored, ir.LazyTensor):
+        return cast(Array, stored)
+    return np.broadcast_to(np.zeros((), stored.dtype.numpy()), stored.shape.numpy())

@@ -6,6 +6,7 @@ made of it has too.  They are noted in ``ir.Graph.meta``, which clones inherit.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -70,12 +71,19 @@ class SegmentedSession(Session):
         ]
         self._model, self._cuts, self._threads = model, cuts, threads
         self._recording = recording or Recording()
+        self._read = self._recording.read
+
+    def outlines(self) -> SegmentedSession:
+        """The same, giving arrays of the right types and shapes that hold nothing and take no memory."""
+        session = copy.copy(self)
+        session._read = self._recording.outlines
+        return session
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._recording.missing(feeds, self.output_names):
             wanted = dict.fromkeys([*self.output_names, *_depending_on_inputs(self._model)])
             self._run(feeds, self._recording.missing(feeds, wanted))
-        return self._recording.read(feeds, self.output_names)
+        return self._read(feeds, self.output_names)
 
     def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> None:
         known, wanted = dict(feeds), set(names)
