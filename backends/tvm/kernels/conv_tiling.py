@@ -111,9 +111,8 @@ def _cut(total: int, size: int) -> list[tuple[int, int]]:
 def _with_bands(shape: ConvShape, tile: ConvTile, item_bytes: int) -> ConvTile:
     """Bands for the cache, and at least two pieces of work where threads pay."""
     view, chunks = tile.view(shape), blocks_of(shape) // tile.blocks
-    rows = _BAND_BYTES // (view.padded_width * view.channels * item_bytes)
     weights = view.kernel[0] * view.kernel[1] * view.depth * view.filters * item_bytes
-    band = max(1, (rows - view.span[0]) // view.strides[0] + 1)
+    band = cached_rows(view, item_bytes)
     if weights > _WEIGHT_BYTES:
         band = max(band, -(-view.out_height // 2))
     if view.products >= PARALLEL_FROM and weights > _WEIGHT_BYTES and chunks > 1:
@@ -121,6 +120,12 @@ def _with_bands(shape: ConvShape, tile: ConvTile, item_bytes: int) -> ConvTile:
     if view.products >= PARALLEL_FROM:
         band = min(band, -(-view.out_height // 2))
     return replace(tile, band=min(band, view.out_height))
+
+
+def cached_rows(shape: ConvShape, item_bytes: int) -> int:
+    """Rows of the result whose input stays in the first-level cache."""
+    rows = _BAND_BYTES // (shape.padded_width * shape.channels * item_bytes)
+    return max(1, (rows - shape.span[0]) // shape.strides[0] + 1)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ import numpy.typing as npt
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.conv_epilogue import PLAIN_SUMS, ConvEpilogue, ConvWriter, Numbers
 from qcompiler.backends.tvm.kernels.conv_shape import ConvShape
-from qcompiler.backends.tvm.kernels.conv_tiling import Band, ConvTile, Place, each_band, each_tile
+from qcompiler.backends.tvm.kernels.conv_tiling import (
+    Band,
+    ConvTile,
+    Place,
+    cached_rows,
+    each_band,
+    each_tile,
+)
 from qcompiler.backends.tvm.kernels.conv_window import Window, open_window, rows_of
 from qcompiler.backends.tvm.kernels.epilogue import pack_channels
 from qcompiler.backends.tvm.kernels.vectors import (
@@ -38,7 +45,6 @@ from qcompiler.backends.tvm.kernels.vectors import (
 
 _PIXELS = {Variant.PLAIN: 2, Variant.AVX2: 4, Variant.AVX_VNNI: 4, Variant.AVX512_VNNI: 14}
 _UNROLLED_TAPS = 25
-_BAND_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,7 @@ def choose_tile(shape: ConvShape, variant: Variant, *, item_bytes: int) -> ConvT
         )
 
     pixels = min(range(1, _PIXELS[variant] + 1), key=columns_read)
-    rows = _BAND_BYTES // (shape.padded_width * shape.channels * item_bytes)
-    band = max(1, (rows - shape.span[0]) // shape.strides[0] + 1)
+    band = cached_rows(shape, item_bytes)
     return ConvTile(pixels, 1, min(max(band, 2), -(-shape.out_height // 2)))
 
 
