@@ -44,6 +44,8 @@ class Job(Record):
     Attributes:
         calibration: .npz of samples, or None for what needs no data.
         verification: .npz of samples that our compiler verifies its result on.
+        min_cosine: below which our compiler refuses its result; None for what it does by default.
+        max_ram_bytes: as ``--max-ram``; only for our own.
     """
 
     contender: Contender
@@ -52,13 +54,16 @@ class Job(Record):
     calibration: Path | None = None
     verification: Path | None = None
     verify: Literal["none", "numerics"] = "numerics"
+    min_cosine: float | None = None
+    max_ram_bytes: int | None = None
 
 
 class Cost(Record):
-    """Wall time and most resident memory of the process; with why it failed, or ""."""
+    """Wall time, processor time and most resident memory of the process; with why it failed, or ""."""
 
     seconds: float
     peak_bytes: int
+    processor_seconds: float = 0.0
     failure: str = ""
 
 
@@ -84,7 +89,12 @@ def run_job(job: Job, *, timeout_seconds: float = 900.0) -> Cost:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
         return Cost(seconds=seconds, peak_bytes=0, failure=lines[-1][:FAILURE_LENGTH])
-    return Cost(seconds=seconds, peak_bytes=int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"]))
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return Cost(
+        seconds=seconds,
+        peak_bytes=int(measured["peak_bytes"]),
+        processor_seconds=round(float(measured["processor_seconds"]), 2),
+    )
 
 
 def perform(job: Job) -> None:
@@ -100,10 +110,14 @@ def perform(job: Job) -> None:
 def _compile(job: Job) -> None:
     from qcompiler.data.options import DataOptions
     from qcompiler.driver import compile as compile_model
-    from qcompiler.request import CompileOptions
+    from qcompiler.request import LOWEST_COSINE, CompileOptions
 
     options = CompileOptions(
-        verify=job.verify, verify_data=job.verification, data=DataOptions(batch=job.contender.batch)
+        verify=job.verify,
+        verify_data=job.verification,
+        min_cosine=LOWEST_COSINE if job.min_cosine is None else job.min_cosine,
+        data=DataOptions(batch=job.contender.batch),
+        max_ram_bytes=job.max_ram_bytes,
     )
     compile_model(
         job.model,
@@ -125,7 +139,7 @@ def peak_bytes() -> int:
 def main() -> None:
     """Do the job in the file named and print what it cost."""
     perform(Job.model_validate_json(Path(sys.argv[1]).read_text("utf-8")))
-    print(json.dumps({"peak_bytes": peak_bytes()}), flush=True)
+    print(json.dumps({"peak_bytes": peak_bytes(), "processor_seconds": time.process_time()}), flush=True)
     os._exit(0)  # what the runtime does at exit belongs to no compile
 
 

@@ -9,8 +9,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from benchmarks import llama_shape
+from benchmarks.contender import Cost
 from benchmarks.llama_graph import EPSILON, ROTARY_BASE, Shape, write
-from benchmarks.llama_shape import main, save_windows
+from benchmarks.llama_shape import PROCESSOR, Case, main, projection, save_windows
+from benchmarks.results_file import Row, Scores
 
 TINY = Shape(layers=2, hidden=64, inner=176, heads=4, kv_heads=2, vocabulary=101, context=32)
 Arrays = dict[str, np.ndarray]
@@ -116,6 +119,26 @@ def test_the_command_writes_the_same_bytes_again(tmp_path: Path, monkeypatch: py
 
 def test_the_shape_has_a_billion_parameters() -> None:
     assert Shape().parameters == pytest.approx(1.1e9, rel=0.01)
+
+
+def measured(seconds: float, processor: float) -> Row:
+    return Row(name="", seconds=seconds, scores=Scores(own={PROCESSOR: processor}))
+
+
+def test_a_projection_adds_what_the_second_layer_added() -> None:
+    row = projection(measured(100, 80), measured(130, 100), layers=22)
+    assert row.seconds == 130 + 20 * 30
+    assert row.scores.own == {PROCESSOR: 500, f"{PROCESSOR} a layer": 20}
+    assert "projection" in row.name
+    assert projection(Row(name="", failure="killed"), measured(1, 1)).failure
+
+
+def test_more_memory_than_allowed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_shape, "model_of", lambda folder, layers: folder / "model.onnx")
+    for peak, failed in ((999_000_000, False), (1_001_000_000, True)):
+        cost = Cost(seconds=1, peak_bytes=peak, processor_seconds=1)
+        monkeypatch.setattr(llama_shape, "run_job", lambda job, timeout_seconds, cost=cost: cost)
+        assert bool(llama_shape.measure(tmp_path, Case("int4", 1, 1)).failure) == failed
 
 
 def test_windows_fit_the_model(path: Path, tmp_path: Path) -> None:
