@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qcompiler.backends.base import Array, Session
+from qcompiler.data.validation import listed
 from qcompiler.errors import CalibrationError
 
 
@@ -23,9 +24,9 @@ def run_feed(session: Session, feed: Mapping[str, Array], index: int) -> Mapping
     try:
         return session.run({name: feed[name] for name in session.input_names})
     except Exception as error:  # the runtime's errors share no base class but this one
-        shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
+        shapes = listed(f"{name} {array.dtype}{list(array.shape)}" for name, array in feed.items())
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise CalibrationError(
-            f"the model does not run on feed {index} ({shapes}): {reason} "
+            f"the model does not run on feed {index} ({shapes}): {reason.rstrip('. ')}. "
             "Give arrays of the dtypes and shapes that `qcompile inspect` lists."
         ) from error

@@ -31,6 +31,7 @@ import onnx_ir as ir
 
 from qcompiler.calibration.requests import Gram, Request
 from qcompiler.calibration.statistics import Statistics
+from qcompiler.errors import OptionError
 from qcompiler.graph.channels import input_channels, with_inputs_scaled
 from qcompiler.graph.fold import Fold, apply_fold, plan_fold
 from qcompiler.graph.fold_attention import tied_channels
@@ -64,6 +65,14 @@ class Awq(Pass):
     )
     copies: bool = option(False, "duplicate a norm whose output others read too, instead of leaving it")
     sequential: bool = option(True, "segment by segment, with what the quantized part before gives")
+
+    def check_following(self, quantizing: Sequence[Pass]) -> None:
+        if quantizing and not any(isinstance(item, WeightOnly) for item in quantizing):
+            other = quantizing[0].name
+            raise OptionError(
+                f"awq prepares weights for a pass that stores them in few bits, and {other} is none; write "
+                f"awq,int4, or smoothquant,{other}."
+            )
 
     def stages(self, context: PassContext) -> Sequence[frozenset[str]]:
         from qcompiler.sequential.stages import weighted_levels

@@ -25,6 +25,7 @@ from qcompiler.numerics.formats.catalog import format_of
 from qcompiler.passes.weight_only import GROUP_HELP, WeightOnly
 from qcompiler.pipeline.options import option
 
+BITS = (2, 3, 4, 8)
 BITS_HELP = "2, 3, 4 or 8"
 
 
@@ -35,6 +36,11 @@ class Solved(WeightOnly):
     bits: int = option(4, BITS_HELP, minimum=2, maximum=8)
     group: int = option(32, GROUP_HELP, minimum=0, maximum=256)
     symmetric: bool = option(False, "no zero point")
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            raise ValueError(f"option 'bits' is {self.bits}, expected {BITS_HELP}.")
+        super().__post_init__()
 
     @property
     def stored(self) -> Format:

@@ -61,7 +61,7 @@ _STORED_WITH = "qcompiler.stored_with"
 """``ir.Node.meta``: the decision on a node whose weight was stored with another's, until it is reported."""
 
 _ANNOUNCED = "qcompiler.announced"
-"""``ir.Node.meta``: whether a node was reported before its weight was stored with another's."""
+"""``ir.Node.meta``: the pass that reported a node before its weight was stored with another's."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,8 @@ class WeightOnly(Pass):
     def _decide(
         self, node: ir.Node, context: PassContext, statistics: Statistics, order: dict[ir.Node, int]
     ) -> NodeDecision | None:
+        if (announced_by := node.meta.get(_ANNOUNCED)) is not None and announced_by is not self:
+            return None  # float still, but that pass has it
         view = weighted(node)
         if view is None:
             stored_with: NodeDecision | None = node.meta.pop(_STORED_WITH, None)
@@ -208,10 +210,10 @@ class WeightOnly(Pass):
         owner = shared[-1]
         decision = self._decision(view, owner, context)
         if owner.node is not node:
-            node.meta[_ANNOUNCED] = True
+            node.meta[_ANNOUNCED] = self
             return decision
         for other in shared[:-1]:
-            if not other.node.meta.pop(_ANNOUNCED, False):
+            if other.node.meta.pop(_ANNOUNCED, None) is None:
                 other.node.meta[_STORED_WITH] = self._decision(other, owner, context)
         self._store(shared, context, statistics)
         return decision

@@ -54,11 +54,16 @@ class VerificationError(QCompilerError):
     exit_code = 1
 
 
+NEAR = 0.6
+"""Share of letters that a word and a suggestion must have in common, in order."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest of ``known``, or list them when none is near."""
     options = sorted(set(known))
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    folded = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=NEAR)
     if near:
-        return f" Did you mean {near[0]!r}?"
+        return f" Did you mean {folded[near[0]]!r}?"
     shown = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
     return f" Known: {shown}." if options else ""

@@ -46,12 +46,12 @@ def find_warnings(
 
 def _without_effect(reports: Sequence[PassReport], passes: Sequence[Pass]) -> list[str]:
     """Passes that were asked for and changed nothing, with the commonest reason."""
-    quantizing = {item.name for item in passes if item.quantizes}
-    changed = {report.name for report in reports if report.count("quantized") or report.count("transformed")}
-    if not changed:
-        nothing = "no node was quantized" if quantizing else "no pass changed anything"
+    idle = [report for report in reports if not (report.count("quantized") or report.count("transformed"))]
+    if len(idle) == len(reports):
+        nothing = (
+            "no node was quantized" if any(item.quantizes for item in passes) else "no pass changed anything"
+        )
         return [f"{nothing}; the reasons are in the report."]
-    idle = [report for report in reports if report.name in quantizing - changed]
     return [f"{report.name} changed nothing{_commonest(report)}." for report in idle]
 
 

@@ -90,14 +90,16 @@ def resolve(
     if (passes is None) == (recipe is None):
         raise OptionError("give either passes or a recipe; for example --passes int8_dynamic.")
     written = read_recipe(Path(recipe)) if recipe is not None else Recipe(passes=[])
-    made, notes = _completed(recipe_passes(written) if recipe is not None else _made(passes))
+    given = recipe_passes(written) if recipe is not None else _made(passes)
     chosen = target if target is not None else written.target or DEFAULT_TARGET
     resolved = (parse_target(chosen) if isinstance(chosen, str) else chosen).resolved()
     reason = resolved.available()
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
-    for item in made:
+    made, notes = _completed(given, resolved)
+    for index, item in enumerate(made):
         item.check(resolved)
+        item.check_following(_quantizing(made[index + 1 :], resolved))
     return Request(
         tuple(made),
         resolved,
@@ -115,15 +117,25 @@ def _made(passes: str | Sequence[str | Pass] | None) -> list[Pass]:
     return made
 
 
-def _completed(made: list[Pass]) -> tuple[list[Pass], tuple[str, ...]]:
+def _quantizing(passes: Sequence[Pass], target: Target) -> list[Pass]:
+    """Those that quantize weights."""
+    return [item for item in passes if item.weight_bits(target) is not None]
+
+
+def _completed(made: list[Pass], target: Target) -> tuple[list[Pass], tuple[str, ...]]:
     """``made``, with a quantizing pass behind a transform that needs one and has none; and a note that says so."""
     alone = [
         item
         for index, item in enumerate(made)
-        if item.completed_by and not any(later.quantizes for later in made[index + 1 :])
+        if item.completed_by and not _quantizing(made[index + 1 :], target)
     ]
     if not alone:
         return made, ()
+    if before := _quantizing(made, target):
+        raise OptionError(
+            f"{alone[0].name} prepares weights for a pass that quantizes, and {before[0].name} comes before it; "
+            f"write {alone[0].name},{before[0].name}."
+        )
     added = make_pass(alone[0].completed_by, {})
     note = f"{added.name} was added: {alone[0].name} prepares weights for a pass that quantizes, and none followed."
     return [*made, added], (note,)

@@ -77,6 +77,7 @@ class Reading:
         """
         from qcompiler.data.options import DataOptions
 
+        _check_length(self.sequence_length, model)
         return DataOptions(
             batch=self.calib_batch,
             limit=self.calib_samples,
@@ -120,6 +121,19 @@ def _tokenizer_beside(model: Path | None) -> Path | None:
 
     folder = model.parent if model is not None else None
     return folder if folder is not None and any((folder / name).is_file() for name in TOKENIZERS) else None
+
+
+def _check_length(length: int | None, model: Path | None) -> None:
+    """Refuse windows that are longer than the configuration beside ``model`` says texts may be."""
+    if length is None or model is None or not model.is_file():
+        return
+    from qcompiler.language.folder import open_folder
+
+    longest = open_folder(model).context_length
+    if longest is not None and length > longest:
+        raise OptionError(
+            f"--sequence-length {length} is more than the model's context of {longest}; give at most that."
+        )
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

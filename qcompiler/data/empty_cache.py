@@ -35,8 +35,7 @@ def missing_inputs(
     if not pasts or source.get(TOKENS) not in record or any(source[name] in record for name in pasts):
         return {}
     shape = np.asarray(record[source[TOKENS]]).shape
-    if len(shape) != 2:
-        return {}
+    shape = shape if len(shape) == 2 else (1, 1)  # the tokens themselves will be refused
     made: dict[str, Array] = {
         name: np.zeros((shape[0], *past.shape), past.dtype) for name, past in pasts.items()
     }

@@ -28,11 +28,13 @@ class InputSpec:
         dtype: NumPy dtype of its elements (``ml_dtypes`` for bfloat16 and float8, object for strings).
         shape: fixed dimensions as integers, symbolic ones by name, unnamed ones as None; None when even the
             rank is unknown.
+        ids: rows of the table that its integers choose from; None where they choose from none.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[Dim, ...] | None
+    ids: int | None = None
 
     def __str__(self) -> str:
         dims = (
@@ -80,7 +82,19 @@ def _spec(value: ir.Value) -> InputSpec:
             f"model input {name!r} has {kind}, expected a dense tensor: feed it from a wrapper graph."
         )
     shape = None if value.shape is None else tuple(_dim(dim) for dim in value.shape)
-    return InputSpec(name, np.dtype(value.dtype.numpy()), shape)
+    return InputSpec(name, np.dtype(value.dtype.numpy()), shape, _ids(value))
+
+
+def _ids(value: ir.Value) -> int | None:
+    """Rows of the smallest table that a Gather reads at ``value``."""
+    tables = (
+        user.inputs[0].const_value
+        for user, place in value.uses()
+        if (user.op_type, place) == ("Gather", 1) and user.inputs[0] is not None
+        if user.attributes.get_int("axis", 0) == 0
+    )
+    rows = [table.shape[0] for table in tables if table is not None and len(table.shape)]
+    return min((size for size in rows if isinstance(size, int)), default=None)
 
 
 def _dim(dim: int | ir.SymbolicDim) -> Dim:

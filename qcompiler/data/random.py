@@ -73,7 +73,9 @@ class RandomFeeds(Sequence[Record]):
         if "position" in spec.name and shape:
             return np.broadcast_to(np.arange(shape[-1]), shape).astype(spec.dtype)
         if spec.dtype.kind in "iu":
-            return generator.integers(0, _INTEGERS_BELOW, shape).astype(spec.dtype)
+            return generator.integers(0, min(spec.ids or _INTEGERS_BELOW, _INTEGERS_BELOW), shape).astype(
+                spec.dtype
+            )
         if spec.dtype == object:
             raise CalibrationError(f"random data cannot fill the text input {spec}. Give real data.")
         return np.asarray(generator.standard_normal(shape)).astype(spec.dtype)

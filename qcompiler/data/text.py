@@ -135,6 +135,8 @@ def _blocks(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8") as file:
             while block := file.read(_BLOCK_CHARACTERS):
+                if "\0" in block:
+                    raise CalibrationError(f"{path} holds NUL characters: it is no text. Give a text file.")
                 yield block + file.readline(_LONGEST_LINE_REST)
     except UnicodeDecodeError as error:
         raise CalibrationError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qcompiler.data.optional import load_package
 from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError
+from qcompiler.models.checkpoint_files import TOKENIZERS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,6 +67,8 @@ def load_encoder(path: Path | str | None, *, purpose: str) -> TextEncoder:
     if not path.exists():
         raise CalibrationError(f"the tokenizer {path} does not exist. Give a tokenizer.json or its folder.")
     file = path / "tokenizer.json" if path.is_dir() else path
+    if path.is_dir() and not any((path / name).is_file() for name in TOKENIZERS):
+        raise CalibrationError(f"{path} holds no tokenizer. Give a folder with tokenizer.json.")
     tokenizer = _from_file(file) if file.is_file() else _from_folder(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from qcompiler.data.reason import first_line
 from qcompiler.errors import CalibrationError, OptionError, suggest
 
 logger = logging.getLogger(__name__)
+
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 class FeedChecker:
@@ -80,9 +83,11 @@ class FeedChecker:
                 continue
             near = difflib.get_close_matches(name, sorted(found - wanted), n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}? Then give --calib-column {name}={near[0]}." if near else ""
+            target = next(spec.name for spec in self.specs if self._source[spec.name] == name)
+            looked = "" if target == name else f", under the name {name!r}"
             raise CalibrationError(
-                f"{label} has nothing for the model input {name!r}: "
-                f"expected {', '.join(sorted(wanted))}; found {', '.join(sorted(found)) or 'nothing'}."
+                f"{label} has nothing for the model input {target!r}{looked}: "
+                f"expected {listed(wanted)}; found {listed(found) or 'nothing'}."
                 f"{hint or ' Add it, or map it with --calib-column INPUT=NAME.'}"
             )
         extra = found - wanted - self._unused
@@ -94,6 +99,7 @@ class FeedChecker:
         array = self._cast(as_array(value, spec, labels[0]), spec, labels[0])
         _check_shape(array, spec, labels[0])
         _check_finite(array, spec, labels)
+        _check_ids(array, spec, labels)
         return np.asarray(array, order="C")  # not ascontiguousarray: that makes a 0-d array 1-d
 
     def _cast(self, array: Array, spec: InputSpec, label: str) -> Array:
@@ -113,6 +119,11 @@ class FeedChecker:
             self._logged.add((spec.name, str(seen)))
             logger.info("input %r: %s in the data, cast to %s", spec.name, seen, spec.dtype)
         return cast
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in order; those of all layers, which differ in a number only, as one."""
+    return ", ".join(dict.fromkeys(_LAYER.sub("*", name) for name in sorted(names)))
 
 
 def as_array(value: object, spec: InputSpec, label: str) -> Array:
@@ -147,6 +158,20 @@ def _check_shape(array: Array, spec: InputSpec, label: str) -> None:
                 f"{label}: input {spec.name!r} has shape {seen}, expected {want} instead of {have} on axis {axis} "
                 f"({spec}). Resize the data to the model's input."
             )
+
+
+def _check_ids(array: Array, spec: InputSpec, labels: Sequence[str]) -> None:
+    """Negative ids count from the end of the table, as Gather takes them."""
+    if spec.ids is None or not array.size:
+        return
+    outside = (array >= spec.ids) | (array < -spec.ids)
+    if outside.any():
+        index = tuple(int(i) for i in np.argwhere(outside)[0])
+        where = labels[index[0]] if len(labels) > 1 else labels[0]
+        raise CalibrationError(
+            f"{where}: input {spec.name!r} holds the id {array[index]}, but the model knows {spec.ids} ids, from 0 "
+            f"to {spec.ids - 1}. Give ids or the tokenizer that it was trained with."
+        )
 
 
 def _check_finite(array: Array, spec: InputSpec, labels: Sequence[str]) -> None:

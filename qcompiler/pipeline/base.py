@@ -126,6 +126,14 @@ class Pass(abc.ABC):
         """
         del target
 
+    def check_following(self, quantizing: Sequence[Pass]) -> None:
+        """Refuse, before anything is read, to stand before passes that quantize weights in a way it cannot serve.
+
+        Raises:
+            OptionError: says which pass, and what to write instead.
+        """
+        del quantizing
+
     def stages(self, context: PassContext) -> Sequence[frozenset[str]]:
         """Part the nodes in scope into groups to be done one after another, each with statistics of its own.
 

@@ -21,6 +21,7 @@ from qcompiler.errors import OptionError, suggest
 T = TypeVar("T")
 Scalar = str | int | float | bool | None
 
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a word"}
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -144,11 +145,11 @@ def _convert(value: Scalar, hint: Any, info: OptionInfo, owner: str) -> object:
     if kind is bool:
         return _to_bool(value, where)
     if value is None:
-        raise OptionError(f"{where} is empty, expected a value of type {info.type}.")
+        raise OptionError(f"{where} is empty, expected {_KINDS.get(info.type, info.type)}.")
     try:
         converted = kind(str(value)) if kind in (int, float) else kind(value)
     except ValueError as error:
-        raise OptionError(f"{where} is {value!r}, expected a value of type {info.type}.") from error
+        raise OptionError(f"{where} is {value!r}, expected {_KINDS.get(info.type, info.type)}.") from error
     if isinstance(converted, float) and not math.isfinite(converted):
         raise OptionError(f"{where} is {value!r}, expected a finite number.")
     return _check_bounds(converted, info, where)

@@ -26,6 +26,12 @@ def context(model: ir.Model) -> PassContext:
     return PassContext(model, model, frozenset(str(node.name) for node in model.graph), Onnx())
 
 
+@pytest.mark.parametrize("bits", [5, 6, 7])
+def test_bits_between_those_that_are_stored_are_refused(bits: int) -> None:
+    with pytest.raises(OptionError, match=f"option 'bits' is {bits}, expected 2, 3, 4 or 8"):
+        made(f"gptq:bits={bits}")
+
+
 @pytest.mark.parametrize(
     ("words", "drift"),
     [("gptq", False), ("gptaq", True), ("nf4:solver=gptq", False), ("q4_k:solver=gptaq", True)],

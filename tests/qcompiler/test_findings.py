@@ -62,6 +62,12 @@ def test_a_pass_that_finds_nothing_left_is_named() -> None:
     assert warning == "int8_dynamic changed nothing: its weight is quantized already."
 
 
+def test_the_second_of_two_equal_passes_is_named_too() -> None:
+    built = made(quantized=("a",))
+    found = warnings(dataclasses.replace(built, passes=(*built.passes, PassReport("int8_dynamic", ()))))
+    assert found == ("int8_dynamic changed nothing: no node is of its kind, or float any more.",)
+
+
 def test_a_cache_in_int8_is_no_shortfall() -> None:
     cache = PassReport("kv_int8", (NodeDecision("a", "GroupQueryAttention", "transformed", "int8 cache"),))
     assert warnings(dataclasses.replace(made(), passes=(cache,)), passes=(KvInt8(),)) == ()

@@ -98,3 +98,23 @@ def test_a_target_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch) 
 def test_impossible_settings_are_errors(settings: dict[str, object], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         CompileOptions(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("passes", "words"),
+    [
+        ("int4,awq", "int4 comes before it; write awq,int4."),
+        ("awq,int8_static", "int8_static is none; write awq,int4, or smoothquant,int8_static."),
+    ],
+)
+def test_a_pass_where_it_makes_no_sense_is_refused(passes: str, words: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        asked(passes)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "passes", ["awq", "awq,int4", "awq,kv_int8", "kv_int8,awq", "awq,awq,q4_k:solver=gptq"]
+)
+def test_awq_goes_before_few_bits(passes: str) -> None:
+    assert asked(passes).passes[-1].name in ("int4", "q4_k")

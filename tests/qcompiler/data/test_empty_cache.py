@@ -36,6 +36,11 @@ def test_tokens_of_an_npz_get_a_mask_and_an_empty_past(tmp_path: Path) -> None:
     assert "made: attention_mask, position_ids, an empty cache (4 inputs)" in source.description
 
 
+def test_tokens_of_another_rank_are_what_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="input 'input_ids' has rank 1"):
+        open_data({"input_ids": IDS[0]}, (TOKENS, MASK, *PAST), DataOptions())
+
+
 def test_a_mask_of_the_data_is_kept() -> None:
     masked = np.array([[1, 1, 1, 0]] * 3)
     source = open_data({"input_ids": IDS, "attention_mask": masked}, (TOKENS, MASK, *PAST), DataOptions())

@@ -28,6 +28,12 @@ def test_jsonl_texts_keep_their_lengths(tmp_path: Path, tokenizer: Path) -> None
     assert [feed["input_ids"].tolist() for feed in feeds] == [[[0, 1]], [[1]]]
 
 
+def test_text_of_nul_characters_is_none(tmp_path: Path, tokenizer: Path) -> None:
+    (tmp_path / "t.txt").write_bytes(bytes(5000))
+    with pytest.raises(CalibrationError, match="it is no text"):
+        open_data(tmp_path / "t.txt", IDS, DataOptions(tokenizer=tokenizer))
+
+
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path, tokenizer: Path) -> None:
     (tmp_path / "t.txt").write_bytes("a b ä ".encode("latin-1") * 10)
     with pytest.raises(CalibrationError, match="not UTF-8"):

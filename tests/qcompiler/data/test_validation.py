@@ -13,6 +13,7 @@ from qcompiler.data import (
     open_data,
 )
 from qcompiler.data.feeds import Array
+from qcompiler.data.validation import listed
 from qcompiler.errors import CalibrationError, OptionError
 from tests.qcompiler.data.specs import BATCH4, DATA, I64, IDS, X
 
@@ -41,6 +42,27 @@ def test_data_that_does_not_fit_is_refused(
     with pytest.raises(CalibrationError, match=message) as caught:
         open_data(tmp_path / "d.npz", specs, DataOptions())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("ids", "wrong"), [([[0, 7], [1, 8]], 8), ([[-8, 7], [-9, 0]], -9)])
+def test_ids_that_the_model_has_no_row_for_are_refused(ids: list[list[int]], wrong: int) -> None:
+    known = (InputSpec("input_ids", I64, ("N", "S"), ids=8),)
+    with pytest.raises(
+        CalibrationError, match=f"sample 1 of .*: .* the id {wrong}, but the model knows 8 ids"
+    ):
+        list(open_data({"input_ids": np.array(ids)}, known, BATCH4))
+
+
+def test_the_caches_of_all_layers_are_one_name_in_a_message() -> None:
+    names = [f"past_key_values.{layer}.{part}" for layer in range(3) for part in ("key", "value")]
+    assert listed(["mask", *names]) == "mask, past_key_values.*.key, past_key_values.*.value"
+
+
+def test_a_column_that_is_not_there_is_told_from_the_input_it_stands_for() -> None:
+    with pytest.raises(
+        CalibrationError, match="the model input 'x', under the name 'y': expected y; found x"
+    ):
+        open_data({"x": DATA}, X, DataOptions(columns={"x": "y"}))
 
 
 def test_a_column_for_no_input_is_refused() -> None:
