@@ -7,6 +7,7 @@ Activations count for the length of a sample that calibration data usually has, 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,7 @@ import onnx_ir as ir
 
 from qcompiler.calibration.grams import GRAM_BYTES, gram_budget
 from qcompiler.errors import OptionError, UnsupportedError
+from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.pipeline.base import Pass
 from qcompiler.sequential.cuts import segments
 from qcompiler.verify.needs import verification_bytes
@@ -28,6 +30,10 @@ _LARGEST = 2.5
 """Multiples of the largest weight, whose codes and packed forms are made at one time."""
 _RUN = 2.2
 """Multiples of the weights that calibration runs: as they lie in the file, and as the runtime holds them."""
+_SOLVED_GRAM = 36
+"""Bytes for each element of the largest Gram matrix: one in float32, and four in float64 while it is factored."""
+_SOLVED_WEIGHT = 16
+"""Bytes for each element of the weight being solved: itself, its target, values and errors in float32."""
 _GRAM_SHARE = 8
 _LEAST_GRAM_BYTES = 64 << 20
 
@@ -50,6 +56,8 @@ def stage_bytes(model: ir.Model, passes: Sequence[Pass], verify: str, limit: int
     found = {"passes and lowering": _BASE_BYTES + int(_LARGEST * _largest(model))}
     if any(item.asks_for_data for item in passes):
         found["calibration"] = _calibration_bytes(model, passes, limit)
+    if any(item.asks_for_data and item.sequential for item in passes):
+        found["solving"] = _solving_bytes(model)
     if verify != "none":
         found["verification"] = verification_bytes(model, verify)
     return found
@@ -88,6 +96,14 @@ def _calibration_bytes(model: ir.Model, passes: Sequence[Pass], limit: int) -> i
     held = total // max(len(segments(model)), 1) if by_segment else total
     statistics = min(GRAM_BYTES, max(_LEAST_GRAM_BYTES, limit // _GRAM_SHARE)) if by_segment else 0
     return _BASE_BYTES + int(_RUN * max(held, _largest(model))) + 2 * statistics
+
+
+def _solving_bytes(model: ir.Model) -> int:
+    """The weight for which codes are found from the products of its inputs: K x K of them for a weight [K, N]."""
+    matrices = [view for view in weighted_nodes(model) if view.node.op_type in ("MatMul", "Gemm")]
+    shapes = [(view.weight_shape[view.input_axis or 0], math.prod(view.weight_shape)) for view in matrices]
+    needed = (_SOLVED_GRAM * rows**2 + _SOLVED_WEIGHT * elements for rows, elements in shapes)
+    return _BASE_BYTES + max(needed, default=0)
 
 
 def _largest(model: ir.Model) -> int:

@@ -54,8 +54,25 @@ def test_stages() -> None:
     assert set(stage_bytes(model, GPTQ, "speed", GB)) == {
         "passes and lowering",
         "calibration",
+        "solving",
         "verification",
     }
+
+
+def test_solving_grows_with_the_square_of_the_summed_axis() -> None:
+    def needed(rows: int, columns: int) -> int:
+        tensor = ir.LazyTensor(
+            lambda: ir.tensor(np.zeros(0, np.float32)), ir.DataType.FLOAT, ir.Shape((rows, columns))
+        )
+        weight = ir.Value(name="w", const_value=tensor, type=ir.TensorType(tensor.dtype))
+        x = ir.Value(name="x", shape=ir.Shape(("n", rows)), type=ir.TensorType(tensor.dtype))
+        node = ir.node("MatMul", [x, weight])
+        graph = ir.Graph([x], node.outputs, nodes=[node], initializers=[weight], opset_imports={"": 21})
+        return stage_bytes(ir.Model(graph, ir_version=10), GPTQ, "none", GB)["solving"]
+
+    # The widest matrix of an 8-billion-parameter Llama: four float64 matrices of 14,336 squared are 6.6 GB alone.
+    assert needed(14336, 4096) > 6.6 * GB
+    assert needed(14336, 4096) - needed(2048, 28672) > 6 * GB  # as many weights, fewer inputs
 
 
 @pytest.mark.parametrize(
