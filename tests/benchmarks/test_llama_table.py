@@ -22,7 +22,9 @@ def test_ratios_stand_beside_tokens_and_the_ceiling_below() -> None:
         "prefill, 2t": speed(3),
     }
     model = Row(name="qcompiler int4", scores=Scores(own=own), size_bytes=211_500_000, speed=speeds)
-    product = Row(name="one product, int8", speed={"prefill, 1t": speed(3.64), "prefill, 2t": speed(3.5)})
+    product = Row(
+        name="one product, 128 rows: int8", speed={"prefill, 1t": speed(3.64), "prefill, 2t": speed(3.5)}
+    )
     memory = Row(name="reading memory", scores=Scores(own={"GB/s, 1 thread": 32.6, "GB/s, 2 threads": 41.0}))
     machine = Machine(processor="", cores=2, features=(), memory_gb=0, load=0)
     result = make_result("Llama", "random weights", "python -m it", (model, product, memory), machine)
@@ -30,7 +32,7 @@ def test_ratios_stand_beside_tokens_and_the_ceiling_below() -> None:
     cells = "120 (4.6x) / 240 (5.0x) | 1100 (3.1x) / 2200 (3.0x) | 62 % / 62 % | 291 | 212"
     assert f"| qcompiler int4 | {cells} |" in shown
     assert "reads 33 / 41 GB" in shown
-    assert "3.6x / 3.5x as fast" in shown
+    assert "int8 makes one product, 128 rows 3.6x / 3.5x as fast" in shown
 
 
 def test_without_a_result_there_is_nothing_to_say() -> None:
