@@ -52,9 +52,9 @@ def _ceilings(result: Result) -> str:
     product = next(row for row in result.rows if row.name.startswith(PRODUCT))
     ratios = " / ".join(f"{product.speed[f'prefill, {short}'].median:.1f}x" for short in THREADS)
     return (
-        f"Figures are for one / two threads. What this machine can do: it reads {rates} GB of memory a second (100 % would "
-        f"read every weight once a token and do nothing else), and int8 makes {_name(product)} {ratios} as fast: prefill, "
-        "which is nine tenths products, cannot gain much more."
+        f"Figures are for one / two threads. What this machine can do: it reads {rates} GB of memory a second (100 % "
+        f"would read every weight once a token and do nothing else), and int8 makes {_name(product)} {ratios} as fast: "
+        "prefill, which is nine tenths products, cannot gain much more."
     )
 
 
