@@ -1,0 +1,148 @@
+"""Product with weights that are stored as entries of codebooks of short vectors along K, added up, as in AQLM
+(arXiv 2401.06118): 256 vectors of 8 are one bit a weight and a book.
+
+    w[8 g + j, n] = scale[n] * sum_b book[b, code[b, g, n], j]
+
+An entry is read from the first-level cache where its weights are multiplied: exact, at one entry a cycle, and once for
+all rows of a tile.  The other way (a table of the products of all entries with the input, which is gathered from) reads
+as much for each weight and has to be made anew for every row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.codebook_loops import add_up
+from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer, pack_channels
+from qcompiler.backends.tvm.kernels.vectors import (
+    LANES,
+    Buffer,
+    Expr,
+    PrimFunc,
+    T,
+    build,
+    joined,
+    let,
+    load,
+    parameter,
+    rows_parameter,
+)
+from qcompiler.errors import UnsupportedError
+
+LENGTHS = (2, 4, 8, 16)
+_ROWS = {Variant.PLAIN: 1, Variant.AVX2: 2, Variant.AVX_VNNI: 2, Variant.AVX512_VNNI: 4}
+
+
+@dataclass(frozen=True)
+class CodebookVectors:
+    """One kernel.
+
+    Attributes:
+        channels: N.
+        depth: K.
+        length: of the vectors: 2, 4, 8 or 16.
+        entries: of a book, at most 65536.
+        books: that are added up.
+        epilogue: what is done to the result.
+        rows: of a tile; 0 for the variant's own.
+
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` uint8 or uint16 ``[N, G, books]``, N
+    rounded up to 16 and G to 16 weights; ``book`` float32 ``[books * entries, length]``; ``scale`` float32
+    ``[N/16, 16]``, as :func:`pack` gives; those of the epilogue.
+    """
+
+    channels: int
+    depth: int
+    length: int
+    entries: int
+    variant: Variant
+    books: int = 1
+    epilogue: Epilogue = PLAIN_RESULT
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        if self.length not in LENGTHS or self.entries > 1 << 16:
+            raise UnsupportedError(
+                f"codebook of {self.entries} vectors of {self.length}: lengths are 2, 4, 8 or 16 and entries at most "
+                "65536; compile for ort-cpu."
+            )
+
+    @property
+    def groups(self) -> int:
+        return -(-self.depth // LANES) * LANES // self.length
+
+    @property
+    def padded(self) -> int:
+        """Channels, rounded up."""
+        return -(-self.channels // LANES) * LANES
+
+    @property
+    def code_type(self) -> str:
+        return "uint8" if self.entries <= 1 << 8 else "uint16"
+
+
+def pack(
+    spec: CodebookVectors,
+    codes: npt.NDArray[np.integer],
+    book: npt.NDArray[np.float32],
+    scale: npt.NDArray[np.float32],
+) -> list[npt.NDArray[np.generic]]:
+    """``weight``, ``book`` and ``scale`` from codes ``[books, G, N]``, ``[books, entries, length]`` and ``[N]``."""
+    _, groups, channels = codes.shape
+    ordered = codes.transpose(2, 1, 0).astype(spec.code_type)
+    padded = np.pad(ordered, ((0, spec.padded - channels), (0, spec.groups - groups), (0, 0)))
+    return [padded, np.ascontiguousarray(book.reshape(-1, spec.length), np.float32), pack_channels(scale)]
+
+
+def codebook_vectors(spec: CodebookVectors, name: str = "codebook_vectors") -> PrimFunc:
+    """The kernel."""
+    return build(name, lambda: _body(spec))
+
+
+def _body(spec: CodebookVectors) -> None:
+    rows = rows_parameter()
+    x = parameter("x", (rows, spec.depth), "float32")
+    weight = parameter("weight", (spec.padded, spec.groups, spec.books), spec.code_type)
+    book = parameter("book", (spec.books * spec.entries, spec.length), "float32")
+    scale = parameter("scale", (spec.padded // LANES, LANES), "float32")
+    writer = Writer(spec.epilogue, rows, spec.channels)
+
+    def finish(row: Expr, block: Expr, sums: Expr, valid: int) -> None:
+        writer.write(row, block, sums * load(scale, [block, 0]), valid)
+
+    weights = _Weights(spec, weight, book)
+    add_up(weights, x, rows, (spec.depth, spec.channels), spec.rows or _ROWS[spec.variant], finish)
+
+
+class _Weights:
+    """Codes, and the books."""
+
+    depth = LANES
+
+    def __init__(self, spec: CodebookVectors, weight: Buffer, book: Buffer) -> None:
+        self._spec, self._weight, self._book = spec, weight, book
+
+    def open_channel(self, channel: Expr) -> Expr:
+        return channel
+
+    def open_step(self, channel: Expr, step: Expr) -> Expr:
+        return step
+
+    def values(self, kept: Expr, codes: Expr, part: int) -> Expr:
+        del part
+        found = self._from_book(kept, codes, 0)
+        for book in range(1, self._spec.books):
+            found = found + self._from_book(kept, codes, book)
+        return found
+
+    def _from_book(self, channel: Expr, step: Expr, book: int) -> Expr:
+        spec, count = self._spec, LANES // self._spec.length
+        pieces = []
+        for group in range(count):
+            code = T.cast(self._weight[channel, step * count + group, book], "int32")
+            pieces.append(load(self._book, [code + book * spec.entries, 0], spec.length))
+        return let(joined(pieces, LANES) if count > 1 else pieces[0])
