@@ -76,7 +76,7 @@ def refuse_over_budget(model: ir.Model, passes: Sequence[Pass], verify: str, lim
     if stages[worst] <= limit:
         return
     raise UnsupportedError(
-        f"--max-ram is {limit / 1e9:.1f} GB, and {worst} needs about {stages[worst] / 1e9:.1f} GB; "
+        f"--max-ram is {_shown(limit)}, and {worst} needs about {_shown(stages[worst])}; "
         f"{_remedy(model, stages, worst, verify, limit)}."
     )
 
@@ -109,6 +109,10 @@ def _solving_bytes(model: ir.Model) -> int:
 def _largest(model: ir.Model) -> int:
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
     return max((value.const_value.nbytes for value in values if value.const_value is not None), default=0)
+
+
+def _shown(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _remedy(model: ir.Model, stages: Mapping[str, int], worst: str, verify: str, limit: int) -> str:

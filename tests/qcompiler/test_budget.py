@@ -99,9 +99,23 @@ def test_statistics_take_a_share() -> None:
     assert grams._BUDGET.get() == grams.GRAM_BYTES
 
 
+def test_a_compile_within_its_limit_gives_the_same_bytes(tmp_path: Path) -> None:
+    paths = [
+        compile_model(
+            DIGITS.onnx,
+            "gptq",
+            calibration=DIGITS.calibration,
+            output=tmp_path / str(limit),
+            options=CompileOptions(verify="none", max_ram_bytes=limit),
+        ).path
+        for limit in (None, 3 * GB)
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_the_driver_refuses_before_it_writes(tmp_path: Path) -> None:
     options = CompileOptions(max_ram_bytes=1000)
-    with pytest.raises(UnsupportedError, match="max-ram is 0"):
+    with pytest.raises(UnsupportedError, match="max-ram is 0 MB"):
         compile_model(DIGITS.onnx, "int8_dynamic", output=tmp_path / "out", options=options)
     assert not list(tmp_path.iterdir())
     with pytest.raises(OptionError, match="max_ram_bytes"):

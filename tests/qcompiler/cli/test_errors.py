@@ -38,6 +38,9 @@ DYNAMIC = ("--passes", "int8_dynamic")
         ((*DYNAMIC, "--calib-column", "image"), "INPUT=NAME"),
         ((*DYNAMIC, "--calib-batch", "0"), "--calib-batch"),
         ((*DYNAMIC, "--calib", "no-such.npz"), "does not exist"),
+        ((*DYNAMIC, "--max-ram", "4X"), "expected a number and a unit"),
+        ((*DYNAMIC, "--max-ram", "20M"), "--max-ram is 20 MB, and verification needs about"),
+        ((*DYNAMIC, "--verify", "none", "--max-ram", "20M"), "give at least --max-ram 0.3G"),
         ((*DYNAMIC, "surplus.onnx"), "surplus.onnx"),
     ],
 )
