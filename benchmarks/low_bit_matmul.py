@@ -1,15 +1,15 @@
 """What forms of a low-bit product cost on ONNX Runtime's CPU provider: time by rows, load time, memory, file size.
 
-    python -m benchmarks.low_bit_matmul rows [--columns 2048,5632] [--rows 1,4,8,16,32,128] [--seconds 6]
+    python -m benchmarks.low_bit_matmul rows [--columns 2048,5632] [--rows 1,4,8,16,32,128] [--seconds 6] [--forms ""]
     python -m benchmarks.low_bit_matmul joined [--seconds 20] [--threads 1]
     python -m benchmarks.low_bit_matmul memory [--layers 12]
 
-``rows`` times one product of K = 2048 in interleaved rounds; a cell is the median in ms and, in brackets, how many
-times faster than float32 in the same rounds.  ``joined`` times products of one input (queries, keys and values; the
-two halves of a gated network), apart and as one matrix whose product a Split takes apart; one thread by its processor
-time.  ``memory`` writes a stack of 2048 x 5632 and 5632 x 2048 matrices with external data and opens each form in a
-process of its own: MB of the file, seconds to open, MB resident at the peak of opening, afterwards, and after one run
-of 1 and of 128 rows; then ms of each.
+``rows`` times one product of K = 2048 in interleaved rounds, in every form whose name has the words of ``--forms``; a
+cell is the median in ms and, in brackets, how many times faster than float32 in the same rounds.  ``joined`` times
+products of one input (queries, keys and values; the two halves of a gated network), apart and as one matrix whose
+product a Split takes apart.  One thread is timed by its processor time.  ``memory`` writes a stack of 2048 x 5632 and
+5632 x 2048 matrices with external data and opens each form in a process of its own: MB of the file, seconds to open, MB
+resident at the peak of opening, afterwards, and after one run of 1 and of 128 rows; then ms of each.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--columns", default="2048,5632")
     parser.add_argument("--rows", default="1,4,8,16,32,128")
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument(
+        "--forms", default="", help="of the forms of rows, those with these words, and float32"
+    )
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -51,20 +54,21 @@ def main() -> None:
         _joined(given.seconds, given.threads)
     else:
         for columns in map(int, given.columns.split(",")):
-            _rows(columns, [int(rows) for rows in given.rows.split(",")], given.seconds)
+            _rows(columns, [int(rows) for rows in given.rows.split(",")], given.seconds, given.forms)
 
 
-def _rows(columns: int, rows: list[int], seconds: float) -> None:
+def _rows(columns: int, rows: list[int], seconds: float, words: str) -> None:
     from qcompiler.measure.latency import measure_latency
     from qcompiler.measure.sessions import session_runner, timing_session
 
-    sessions = {form: timing_session(single(form, K, columns)) for form in SINGLE_FORMS}
+    forms = [form for form in SINGLE_FORMS if form == "float32" or words in form]
+    sessions = {form: timing_session(single(form, K, columns)) for form in forms}
     print(f"\n{K} x {columns}\n\n| form | {' | '.join(map(str, rows))} |\n|---|{'---|' * len(rows)}")
     cells: dict[str, list[str]] = {form: [] for form in sessions}
     for count in rows:
         feed = {"x": np.random.default_rng(0).standard_normal((1, count, K)).astype(np.float32)}
         runners = {form: session_runner(session, [feed]) for form, session in sessions.items()}
-        found = measure_latency(runners, rounds=9, max_seconds=seconds)
+        found = measure_latency(runners, rounds=9, max_seconds=seconds, clock=time.thread_time)
         for form, stats in found.items():
             ratio = found["float32"].median_ms / stats.median_ms
             cells[form].append(f"{stats.median_ms:.3f} ({ratio:.1f}x)")

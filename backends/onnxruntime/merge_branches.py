@@ -3,7 +3,7 @@
     If(few){MatMulNBits(x, A)}, If(few){MatMulNBits(x, B)}   ->   If(few){MatMulNBits(x, A), MatMulNBits(x, B)}
 
 Queries, keys and values, and the two halves of a gated network, are such products.  Their columns are not joined into
-one matrix: that gains nothing that could be measured, and costs a Split (docs/decisions/0008).
+one matrix: that gains nothing at decode, and costs a Split at prefill (docs/decisions/0009).
 """
 
 from __future__ import annotations
