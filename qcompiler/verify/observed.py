@@ -119,7 +119,8 @@ class OptimizedModel(ObservedModel):
     """The graph that ONNX Runtime made of a deployed file. Use it in a ``with``: it owns a temporary folder."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="qcompiler-observe-")
+        # Beside the model: its weights are written again, and the system's own place may be in memory.
+        self._folder = tempfile.TemporaryDirectory(prefix=".qcompiler-", dir=path.parent)
         self._threads = threads
         try:
             super().__init__(_optimized(path, Path(self._folder.name)))
