@@ -95,6 +95,8 @@ def export_transformers(
         require_extra()
         model = load_checkpoint(directory, task, attention=attention)
         names = input_names(model, inputs)
+        if picture and "pixel_values" not in names:
+            raise OptionError(f"{directory}: --image-size is for models of pictures; leave it out.")
         size = (picture or image_size(model, directory)) if "pixel_values" in names else (0, 0)
         length = min(37, longest(model))
         example = sample_inputs(model, names, image_size=size, batch=2, length=length // 2, seed=0)

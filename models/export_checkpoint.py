@@ -91,7 +91,7 @@ def load_checkpoint(directory: Path, task: str | None, *, attention: str | None 
     if missing:
         raise ModelError(
             f"{directory}: the checkpoint has no weights for {len(missing)} parameters of {type(model).__name__} "
-            f"({', '.join(missing[:3])}); choose a task that it was trained for."
+            f"({', '.join(missing[:3])}); choose a task that it was trained for, or download it again."
         )
     loaded: PreTrainedModel = model.eval()
     return loaded
@@ -114,6 +114,10 @@ def _open(directory: Path, name: str, attention: str | None) -> tuple[Any, dict[
     except (ValueError, KeyError) as error:
         raise UnsupportedError(f"{directory}: {name} cannot open it: {_first_line(error)}") from error
     except Exception as error:  # what a broken weight file raises depends on its format
+        if "mismatched_sizes" in str(error):
+            raise ModelError(
+                f"{directory}: its weights have other shapes than its config.json says; download both again."
+            ) from error
         raise ModelError(f"{directory}: its weights cannot be loaded: {_first_line(error)}") from error
     return model, info
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qcompiler.errors import OptionError
+from qcompiler.errors import OptionError, suggest
+from qcompiler.models.checkpoint_files import check_weights
 from qcompiler.models.export import ExportReport, export_transformers
+from qcompiler.models.export_checkpoint import TASKS, check_directory
 from qcompiler.models.export_decoder import MODEL, DecoderReport, export_decoder, is_decoder
 
 
@@ -51,6 +53,7 @@ def export_checkpoint(
         QCompilerError: as ``export_transformers`` and ``export_decoder``.
     """
     output = Path(output)
+    _refuse_early(Path(directory), choice)
     is_file = output.suffix == ".onnx"
     if _with_cache(directory, choice, is_file=is_file):
         attention = choice.attention if choice.attention == "plain" else None
@@ -69,6 +72,14 @@ def export_checkpoint(
         attention=choice.attention,
         fusions=choice.fusions,
     )
+
+
+def _refuse_early(directory: Path, choice: ExportChoice) -> None:
+    """What can be seen before torch is loaded, which takes long."""
+    check_directory(directory)
+    check_weights(directory)
+    if choice.task is not None and choice.task not in TASKS:
+        raise OptionError(f"unknown task {choice.task!r}.{suggest(choice.task, TASKS)}")
 
 
 def _with_cache(directory: str | Path, choice: ExportChoice, *, is_file: bool) -> bool:

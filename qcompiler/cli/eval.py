@@ -65,7 +65,7 @@ def eval_command(
         _text_tasks(folder, decoder, text, length, stride, limit) if text else _ids_tasks(ids, limit)
     )
     for task in tasks:
-        check_ids(task, decoder.signature.vocabulary)
+        check_ids(task, decoder.signature.vocabulary, folder.context_length)
     with progress_display("evaluating") as progress:
         scores = [score(decoder, task, batch=batch, progress=progress) for task in tasks]
     facts = eval_facts(decoder.model, method, scores, threads=threads)

@@ -77,12 +77,18 @@ def score(
     return Score(task.name, nats, tokens, len(task.windows), task.bytes_scored, time.perf_counter() - started)
 
 
-def check_ids(task: Task, vocabulary: int | None) -> None:
-    """Refuse ids that the model has no embedding for, before any run.
+def check_ids(task: Task, vocabulary: int | None, context_length: int | None = None) -> None:
+    """Refuse ids that the model has no embedding for, and windows longer than its context, before any run.
 
     Raises:
-        CalibrationError: names the id.
+        CalibrationError: names the id, or the length.
     """
+    longest = max(len(window.ids) for window in task.windows)
+    if context_length is not None and longest > context_length:
+        raise CalibrationError(
+            f"{task.name} has rows of {longest} tokens, but the model's context holds {context_length}; "
+            "give shorter rows."
+        )
     low = min(int(window.ids.min()) for window in task.windows)
     high = max(int(window.ids.max()) for window in task.windows)
     if low < 0 or (vocabulary is not None and high >= vocabulary):

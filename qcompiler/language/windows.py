@@ -99,6 +99,8 @@ def ids_tasks(path: Path, *, limit: int | None = None) -> list[Task]:
         CalibrationError: not such a file, or rows with fewer than two tokens.
     """
     try:
+        with zipfile.ZipFile(path):  # np.load would speak of pickles
+            pass
         with np.load(path) as archive:
             arrays = {name: np.asarray(archive[name]) for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
@@ -145,8 +147,11 @@ def _rows(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CalibrationError(f"{path} is not UTF-8 text ({error.reason}); convert it.") from error
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}; give a text file.") from error
+    if "\0" in text:
+        raise CalibrationError(f"{path} holds NUL characters: it is no text; give a text file.")
+    return text

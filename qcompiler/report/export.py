@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qcompiler.models.export_decoder import DecoderReport
-from qcompiler.report.console import plain_table, print_list, print_table, print_text, stdout_console
+from qcompiler.report.console import plain_table, print_table, print_text, stdout_console
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
@@ -50,4 +50,5 @@ def _print_decoder(console: Console, report: DecoderReport) -> None:
         f"agrees with torch to {small(report.max_abs_error)} (largest error of prefill and decode), "
         f"{report.same_tokens} greedy tokens the same",
     )
-    print_list(console, [f"note: {note}" for note in report.notes])
+    for note in report.notes:
+        print_text(console, f"note: {note}")

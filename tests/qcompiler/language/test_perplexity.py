@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.data.tokenizer import load_encoder
+from qcompiler.data.tokenizer import TextEncoder, load_encoder
 from qcompiler.errors import CalibrationError, OptionError, UnsupportedError
 from qcompiler.language.decoder import Decoder
-from qcompiler.language.perplexity import score, token_nats
+from qcompiler.language.perplexity import check_ids, score, token_nats
 from qcompiler.language.windows import Task, Window, ids_tasks, sliding, text_task
 from qcompiler.models.catalog import PYDOC_LM
 from tests.qcompiler.language.tiny import VOCABULARY, Kind, save_tiny, save_tokenizer
@@ -172,6 +173,19 @@ def test_ids_that_the_model_does_not_have_are_refused(tiny: Decoder) -> None:
         task = Task("ids", [Window(np.array([1, wrong]), 1)])
         with pytest.raises(CalibrationError, match=f"token id {wrong}"):
             score(tiny, task)
+
+
+def test_rows_longer_than_the_context_are_refused() -> None:
+    task = Task("ids", [Window(np.zeros(9, np.int64), 1)])
+    check_ids(task, None, 9)
+    with pytest.raises(CalibrationError, match="rows of 9 tokens, but the model's context holds 8"):
+        check_ids(task, None, 8)
+
+
+def test_what_holds_nul_characters_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "nul.txt").write_bytes(bytes(100))
+    with pytest.raises(CalibrationError, match="it is no text"):
+        text_task(tmp_path / "nul.txt", cast(TextEncoder, None), length=4, stride=4)
 
 
 def test_windows_that_a_fixed_graph_does_not_take_are_refused(tmp_path: Path) -> None:
