@@ -173,10 +173,10 @@ def siblings(columns: Sequence[int], k: int, *, few_rows: bool, joined: bool) ->
         for index, output in enumerate(split.outputs):
             output.name = f"part{index}"
         made = list(split.outputs)
-    for y in made[1:]:
+    for y in made[:-1]:
         y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["b", "s", None])
         build.graph.outputs.append(y)
-    return bytes(ir.to_proto(build.model(made[0])).SerializeToString())
+    return bytes(ir.to_proto(build.model(made[-1])).SerializeToString())
 
 
 def stack(form: str, layers: int, k: int, n: int, path: Path) -> None:
