@@ -25,43 +25,31 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import onnx_ir as ir
 
 from qcompiler.backends.base import Target
-from qcompiler.calibration.requests import ChannelMeanSquare, Gram, Request
+from qcompiler.calibration.requests import Request
 from qcompiler.calibration.statistics import Statistics
-from qcompiler.errors import OptionError, UnsupportedError
-from qcompiler.graph.low_bit import store_low_bit
+from qcompiler.errors import OptionError
 from qcompiler.graph.low_bit_codes import TWO_BIT_OPSET
 from qcompiler.graph.weighted import WeightedNode, weighted
-from qcompiler.low_bit.order import ordered
-from qcompiler.low_bit.readers import Selection, can_be_observed, tied_to, unreadable
-from qcompiler.low_bit.solver import (
-    SEARCH,
-    Inputs,
-    Settings,
-    Solver,
-    recalled,
-    refuse_nonsense,
-    solve_weight,
-)
+from qcompiler.low_bit.inputs import Observation
+from qcompiler.low_bit.readers import Selection, unreadable
+from qcompiler.low_bit.sharing import Sharing, announce, leave_decisions, left_decision
+from qcompiler.low_bit.solver import SEARCH, Settings, Solver, refuse_nonsense
 from qcompiler.low_bit.words import detail_of
+from qcompiler.low_bit.write import quantize_weight_of
 from qcompiler.numerics.formats.base import Format, Search
-from qcompiler.numerics.gptq import SWEEPS, Solution
+from qcompiler.numerics.gptq import SWEEPS
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
 GROUP_HELP = "weights along the summed axis that share a scale, 16 to 256; 0: all of a column"
 SOLVER_HELP = "how codes are found; gptq and gptaq need calibration data"
-
-_STORED_WITH = "qcompiler.stored_with"
-"""``ir.Node.meta``: the decision on a node whose weight was stored with another's, until it is reported."""
-
-_ANNOUNCED = "qcompiler.announced"
-"""``ir.Node.meta``: the pass that reported a node before its weight was stored with another's."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +159,14 @@ class WeightOnly(Pass):
         return weighted_levels(context.model, context.scope)
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
-        order = _graph_order(context.model)
+        sharing = Sharing.of(self._selection, context)
         found = (view for view in map(weighted, context.nodes()) if view is not None)
-        owners = [view for view in found if self._is_owner(view, context, order)]
-        return [request for view in owners if (request := self._request(view, context)) is not None]
+        owners = [view for view in found if sharing.is_owner(view)]
+        requests = (self._observation.request(view, context) for view in owners)
+        return [request for request in requests if request is not None]
 
     def foreseen(self, context: PassContext) -> PassReport:
-        order = _graph_order(context.model)
+        sharing = Sharing.of(self._selection, context)
         decisions = []
         for node in context.nodes():
             view = weighted(node)
@@ -185,116 +174,46 @@ class WeightOnly(Pass):
             if reason:
                 decisions.append(NodeDecision(str(node.name), node.op_type, "skipped", reason))
             elif view is not None:
-                decisions.append(self._decision(view, self._shared(view, context, order)[-1], context))
+                decisions.append(self._decision(view, sharing.readers(view)[-1], context))
         return PassReport(self.name, tuple(decisions))
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
-        order = _graph_order(context.model)
-        decisions = [self._decide(node, context, statistics, order) for node in context.nodes()]
+        sharing = Sharing.of(self._selection, context)
+        decisions = [self._decide(node, context, statistics, sharing) for node in context.nodes()]
         return PassReport(self.name, tuple(decision for decision in decisions if decision is not None))
 
     def _decide(
-        self, node: ir.Node, context: PassContext, statistics: Statistics, order: dict[ir.Node, int]
+        self, node: ir.Node, context: PassContext, statistics: Statistics, sharing: Sharing
     ) -> NodeDecision | None:
-        if (announced_by := node.meta.get(_ANNOUNCED)) is not None and announced_by is not self:
-            return None  # float still, but that pass has it
         view = weighted(node)
         if view is None:
-            stored_with: NodeDecision | None = node.meta.pop(_STORED_WITH, None)
-            reason = unreadable(node)
+            left, reason = left_decision(node), unreadable(node)
             skipped = NodeDecision(str(node.name), node.op_type, "skipped", reason) if reason else None
-            return stored_with or skipped
+            return left or skipped
         if reason := self._selection.refusal(view, context):
             return NodeDecision(view.name, node.op_type, "skipped", reason)
-        shared = self._shared(view, context, order)
-        owner = shared[-1]
+        readers = sharing.readers(view)
+        owner = readers[-1]
         decision = self._decision(view, owner, context)
         if owner.node is not node:
-            node.meta[_ANNOUNCED] = self
+            announce(node)
             return decision
-        for other in shared[:-1]:
-            if other.node.meta.pop(_ANNOUNCED, None) is None:
-                other.node.meta[_STORED_WITH] = self._decision(other, owner, context)
-        self._store(shared, context, statistics)
+        leave_decisions(readers[:-1], lambda other: self._decision(other, owner, context))
+        inputs = partial(self._observation.inputs, view, context, statistics)
+        quantize_weight_of(readers, self.format_for(view, context), self.settings, inputs, context)
         return decision
-
-    def _store(self, shared: list[WeightedNode], context: PassContext, statistics: Statistics) -> None:
-        """Quantize the weight that all of ``shared`` read, for the last of them."""
-        view = shared[-1]
-        stored = self.format_for(view, context)
-        settings = self.settings
-        if len(shared) > 1 or view.is_tied:  # the others would have to read other rows than they look for
-            settings = replace(settings, static_groups=True)
-
-        def make() -> Solution:
-            inputs = self._inputs(view, context, statistics)
-            return solve_weight(view.matrix(), stored, settings, inputs)
-
-        try:
-            key = f"{view.weight.name}/{view.output_axis}"
-            solution = recalled(context.journal.recall, key, make) if self._is_costly else make()
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{error} (--exclude {view.name!r})") from error
-        store_low_bit(
-            context.model,
-            view,
-            stored,
-            solution.codes,
-            solution.grid,
-            tied=shared[:-1],
-            order=solution.order,
-        )
-        if solution.order is not None:
-            view.node.replace_input_with(0, ordered(view.activation, solution.order))
-
-    @property
-    def _is_costly(self) -> bool:
-        return self.solver is not Solver.RTN
 
     @property
     def _selection(self) -> Selection:
         return Selection(self.embeddings, self.lm_head)
 
-    def _shared(
-        self, view: WeightedNode, context: PassContext, order: dict[ir.Node, int]
-    ) -> list[WeightedNode]:
-        """The nodes that will read the same codes as ``view``, the one they are solved for last."""
-        accepted = [other for other in tied_to(view) if not self._selection.refusal(other, context)]
-        return sorted(accepted, key=lambda other: (other.node.op_type != "Gather", order[other.node]))
-
-    def _is_owner(self, view: WeightedNode, context: PassContext, order: dict[ir.Node, int]) -> bool:
-        if self._selection.refusal(view, context):
-            return False
-        return self._shared(view, context, order)[-1].node is view.node
-
-    def _request(self, view: WeightedNode, context: PassContext) -> Request | None:
-        if not can_be_observed(view, context.model):
-            return None
-        name = str(view.activation.name)
-        if self.solver.from_inputs:
-            return Gram(name, drift=self.solver is Solver.GPTAQ)
-        return ChannelMeanSquare(name) if self._weighs(context) else None
-
-    def _weighs(self, context: PassContext) -> bool:
-        automatic = self.importance is None and self.solver is Solver.K_QUANT and context.has_data
-        return bool(self.importance) or automatic
-
-    def _inputs(self, view: WeightedNode, context: PassContext, statistics: Statistics) -> Inputs:
-        request = self._request(view, context)
-        if isinstance(request, Gram):
-            gram, drift = statistics.gram(request)
-            return Inputs(None, gram.astype("f4", copy=False), None if drift is None else drift.astype("f4"))
-        if isinstance(request, ChannelMeanSquare):
-            return Inputs(statistics.array(request).astype("f4", copy=False))
-        return Inputs()
+    @property
+    def _observation(self) -> Observation:
+        return Observation(self.solver, self.importance)
 
     def _decision(self, view: WeightedNode, owner: WeightedNode, context: PassContext) -> NodeDecision:
-        weighed = self._request(owner, context) is not None
+        weighed = self._observation.request(owner, context) is not None
         detail = detail_of(
             view, owner, self.format_for(owner, context), self.settings, context, weighed=weighed
         )
         return NodeDecision(view.name, view.node.op_type, "quantized", detail, stored_only=True)
-
-
-def _graph_order(model: ir.Model) -> dict[ir.Node, int]:
-    return {node: index for index, node in enumerate(model.graph.all_nodes())}

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
 from qcompiler.numerics.refine import refine
 
@@ -35,6 +36,8 @@ Float64 = npt.NDArray[np.float64]
 Order = npt.NDArray[np.int64]
 
 SWEEPS = 3
+
+SINGULAR = "inputs of the weight follow from one another, so that X'X is singular; give damping=0.01"
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,12 @@ def solve(
         importance: ``[K]`` weighs rows in the search; None for the damped diagonal of ``gram``.
         sweeps: of coordinate descent over codes and scales afterwards, at most; 0 is the published method.
         block: rows whose errors are passed on together; changes speed, not the result beyond rounding.
+
+    Raises:
+        UnsupportedError: ``gram`` is not finite, or singular where there is no damping.
     """
-    damped = damp(gram, damping)
-    target = weights if drift is None else aimed(weights, damped, drift)
+    damped, unit = damp(gram, damping)
+    target = weights if drift is None else aimed(weights, damped, drift / unit)
     weight = _importance(damped) if importance is None else importance
     turns = falling(np.diagonal(damped)) if order else np.arange(len(gram), dtype=np.int64)
     problem = _problem(target, damped, turns)
@@ -113,22 +119,34 @@ def solve(
     return Solution(*found, turns if order else None)
 
 
-def aimed(weights: Float32, gram: Float64, drift: Float32) -> Float32:
+def aimed(weights: Float32, gram: Float64, drift: Float64) -> Float32:
     """The target of GPTAQ: ``W + H^-1 S' W``, the weights that come nearest to the float model's output."""
-    target: Float32 = weights + np.linalg.solve(gram, drift.T @ weights).astype(np.float32)
+    try:
+        move = np.linalg.solve(gram, drift.T @ weights)
+    except np.linalg.LinAlgError as error:
+        raise UnsupportedError(SINGULAR) from error
+    target: Float32 = weights + move.astype(np.float32)
     return target
 
 
-def damp(gram: Float32, damping: float) -> Float64:
-    """``gram`` with a share of its mean diagonal added to the diagonal, and dead inputs made independent of others."""
-    damped = gram.astype(np.float64)
-    diagonal = damped.diagonal().copy()
+def damp(gram: Float32, damping: float) -> tuple[Float64, np.float64]:
+    """``gram`` in units of its mean diagonal, damped, and that unit, both of the inputs that are ever used.
+
+    A share ``damping`` of the unit is added to the diagonal.  Dead inputs are made independent of all others.
+
+    Raises:
+        UnsupportedError: ``gram`` holds NaN or infinity.
+    """
+    diagonal = gram.diagonal().astype(np.float64)
     dead = diagonal <= 0
-    mean = float(diagonal[~dead].mean()) if not dead.all() else 1.0
+    unit = np.float64(1.0) if dead.all() else diagonal[~dead].mean()
+    if not np.isfinite(unit):
+        raise UnsupportedError("the inputs of the weight are too large for float32, or not numbers")
+    damped = gram / unit
     damped[dead] = 0.0
     damped[:, dead] = 0.0
-    np.fill_diagonal(damped, np.where(dead, mean, diagonal) + damping * mean)
-    return damped
+    np.fill_diagonal(damped, np.where(dead, 1.0, diagonal / unit) + damping)
+    return damped, unit
 
 
 def falling(diagonal: Float64) -> Order:
@@ -140,21 +158,26 @@ def unit_factor(gram: Float64, turns: Order) -> Float32:
     """A of ``A' D A``, unit lower triangular, for the rows of ``gram`` in the order of ``turns``: ``[K, K]`` float32.
 
     Raises:
-        numpy.linalg.LinAlgError: ``gram`` is not positive definite.
+        UnsupportedError: ``gram`` is not positive definite.
     """
     backwards = turns[::-1]
-    factor = np.linalg.cholesky(gram[np.ix_(backwards, backwards)], upper=True)  # the rows from the last: R'R
+    try:
+        factor = np.linalg.cholesky(
+            gram[np.ix_(backwards, backwards)], upper=True
+        )  # the rows from the last: R'R
+    except np.linalg.LinAlgError as error:
+        raise UnsupportedError(SINGULAR) from error
     factor /= factor.diagonal().copy()[:, np.newaxis]
     return np.ascontiguousarray(factor[::-1, ::-1], dtype=np.float32)
 
 
 def remaining(gram: Float32, damping: float) -> Float32:
     """D of ``H = A' D A`` as a diagonal Gram matrix ``[K, K]``: what a row costs once later rows correct it."""
-    damped = damp(gram, damping)
+    damped, unit = damp(gram, damping)
     turns = falling(damped.diagonal())
     upper = np.linalg.cholesky(damped[np.ix_(turns, turns)][::-1, ::-1])[::-1, ::-1]
     costs = np.empty(len(gram), np.float32)
-    costs[turns] = np.square(upper.diagonal())
+    costs[turns] = np.square(upper.diagonal()) * unit
     return np.diag(costs)
 
 

@@ -10,7 +10,7 @@ import qcompiler
 from qcompiler.backends.onnx.portable import Onnx
 from qcompiler.calibration.requests import Gram
 from qcompiler.calibration.statistics import Statistics
-from qcompiler.errors import CalibrationError, OptionError
+from qcompiler.errors import CalibrationError, OptionError, UnsupportedError
 from qcompiler.low_bit.order import ORDERED
 from qcompiler.numerics.gptq import solve
 from qcompiler.pipeline.base import PassContext
@@ -107,3 +107,20 @@ def test_gptaq_all_at_once_would_be_gptq_and_is_refused(words: str) -> None:
 def test_missing_data_is_found_before_anything_runs(words: str) -> None:
     with pytest.raises(CalibrationError, match="calibration data"):
         qcompiler.compile("models/digits/digits.onnx", words, target="onnx")
+
+
+@pytest.mark.parametrize("words", ["int4", "nf4", "q4_k", "gptq"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_is_named(words: str, bad: float) -> None:
+    model, weight = product(), normal(72, 8)
+    weight[3, 3] = bad
+    model.graph.initializers["w"].const_value = ir.tensor(weight, name="w")
+    with pytest.raises(UnsupportedError, match="weight 'w' of MatMul 'MatMul_0': it holds NaN or infinity"):
+        quantize(model, made(words), Statistics({Gram("x"): GRAM}))
+
+
+def test_inputs_that_follow_from_one_another_name_the_node_where_there_is_no_damping() -> None:
+    statistics = Statistics({Gram("x"): np.ones((72, 72), np.float32)})
+    quantize(product(), made("gptq"), statistics)
+    with pytest.raises(UnsupportedError, match=r"MatMul_0.*singular; give damping=0\.01"):
+        quantize(product(), made("gptq:damping=0"), statistics)

@@ -97,7 +97,7 @@ class Narrow(Onnx):
         ("int4", Narrow(), "give group=128"),
         ("q4_k:solver=hqq", Onnx(), "use k_quant or mse"),
         ("nvfp4:solver=gptq:static_groups=false", Onnx(), "fitted across the whole matrix"),
-        ("gptq:bits=5", Onnx(), "not known"),
+        ("gptq:bits=5", Onnx(), "expected 2, 3, 4 or 8"),
         ("hqq:solver=rtn", Onnx(), "no option 'solver'"),
         ("mxfp4:group=64", Onnx(), "no option 'group'"),
     ],

@@ -17,9 +17,10 @@ import qcompiler
 from qcompiler.backends.onnxruntime.session import open_file, open_model, session_options
 from qcompiler.graph.low_bit import StoredWeight, store_low_bit
 from qcompiler.graph.weighted import WeightedNode
+from qcompiler.low_bit import write
 from qcompiler.numerics.formats.base import Codes, Format, Grid
 from qcompiler.numerics.gptq import Order
-from qcompiler.passes import weight_only
+from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.registry import pass_class, pass_table
 from tests.passes.graphs import graph, normal
 
@@ -44,11 +45,7 @@ LAYOUTS = {
     "Conv of two groups": ("(float[R, 8, 5, 5] x)", "y = Conv <group = 2> (x, w)", (6, 4, 3, 3)),
     "Conv 1-D, shared": ("(float[R, 40, 9] x)", "a = Conv (x, w)  y = Conv (a, w)", (40, 40, 3)),
 }
-FORMATS = [
-    name
-    for name in pass_table()
-    if issubclass(pass_class(name), weight_only.WeightOnly) and "gpt" not in name
-]
+FORMATS = [name for name in pass_table() if issubclass(pass_class(name), WeightOnly) and "gpt" not in name]
 VARIANTS = (
     "int8:symmetric=false",
     "int4:symmetric=true",
@@ -158,7 +155,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> dict[str, Array]:
         return store_low_bit(model, view, stored, codes, grid, **given)
 
     keep: Callable[..., StoredWeight] = store
-    monkeypatch.setattr(weight_only, "store_low_bit", keep)
+    monkeypatch.setattr(write, "store_low_bit", keep)
     return decoded
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.numerics import gptq
 from qcompiler.numerics.formats.base import Codes, Float32, Format, Grid, Search
 
@@ -167,7 +168,7 @@ def test_groups_fitted_in_their_turn_are_those_of_the_loop() -> None:
     weights, (_, gram) = normal(16, 4, 1), correlated(16, 2)
     fmt = Ladder()
     solution = gptq.solve(weights, gram, fmt, order=False, static_groups=False, sweeps=0)
-    damped = gptq.damp(gram, 0.01)
+    damped, _ = gptq.damp(gram, 0.01)
     error = weights[:8] - fmt.decode(solution.codes, solution.grid)[:8]
     best = -np.linalg.solve(damped[8:, 8:], damped[8:, :8] @ error)
     expected = fmt.fit((weights[8:] - best).astype(np.float32))
@@ -198,8 +199,8 @@ def test_sweeps_never_raise_the_error_of_the_target(
 ) -> None:
     weights, (inputs, gram) = normal(40, 6, seed), correlated(40, seed + 7)
     drift = product(np.roll(inputs, 1, axis=0) * np.float32(0.1), inputs) if moved else None
-    fmt, damped = Ladder(3), gptq.damp(gram, 0.01)
-    target = weights if drift is None else gptq.aimed(weights, damped, drift)
+    fmt, (damped, unit) = Ladder(3), gptq.damp(gram, 0.01)
+    target = weights if drift is None else gptq.aimed(weights, damped, drift / unit)
     errors = []
     for sweeps in (0, 1, 4):
         found = gptq.solve(weights, gram, fmt, drift=drift, order=order, static_groups=static, sweeps=sweeps)
@@ -217,6 +218,35 @@ def test_dead_inputs_are_rounded_and_disturb_nothing() -> None:
     np.testing.assert_array_equal(solution.codes[dead], fmt.encode(weights, solution.grid)[dead])
     nothing = gptq.solve(weights, np.zeros_like(gram), fmt, sweeps=0)
     np.testing.assert_array_equal(nothing.codes, fmt.encode(weights, fmt.fit(weights)))
+
+
+@pytest.mark.parametrize("size", [1e-18, 1e18])
+def test_the_size_of_the_inputs_does_not_matter(size: float) -> None:
+    weights, (_, gram) = normal(32, 8, 1), correlated(32, 2)
+    drift = product(normal(64, 32, 3), normal(64, 32, 4)) * np.float32(0.1)
+    usual, other = (
+        gptq.solve(weights, gram * np.float32(factor), Ladder(), drift=drift * np.float32(factor))
+        for factor in (1.0, size**2)
+    )
+    assert np.mean(usual.codes != other.codes) <= FLIPPED
+    np.testing.assert_allclose(usual.grid.scale, other.grid.scale, rtol=1e-3)  # rounded to float16
+
+
+@pytest.mark.parametrize("inputs", [np.ones((50, 24)), normal(1, 24, 3), np.tile(normal(50, 12, 4), 2)])
+def test_inputs_that_follow_from_one_another_are_no_obstacle_but_without_damping(inputs: Float32) -> None:
+    weights, gram = normal(24, 4, 1), product(inputs.astype(np.float32), inputs.astype(np.float32))
+    solution = gptq.solve(weights, gram, Ladder(), drift=gram * np.float32(0.01))
+    assert np.isfinite(decoded(solution, Ladder())).all()
+    with pytest.raises(UnsupportedError, match=r"damping=0\.01"):
+        gptq.solve(weights, gram - np.eye(24, dtype=np.float32) * np.float32(1e-4), Ladder(), damping=0.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_inputs_that_are_not_numbers_are_refused(bad: float) -> None:
+    gram = np.eye(8, dtype=np.float32)
+    gram[3, 3] = bad
+    with pytest.raises(UnsupportedError, match="not numbers"):
+        gptq.solve(normal(8, 4, 1), gram, Ladder())
 
 
 def test_formats_whose_scales_span_the_matrix_are_fitted_before() -> None:
@@ -259,10 +289,10 @@ def test_gptaq_comes_nearer_to_the_float_models_output(static: bool) -> None:
 def test_what_remains_after_corrections_is_the_conditional_variance() -> None:
     """D of a row is 1 / (H^-1)[k, k] of it and the rows after it, which is least where all others can correct it."""
     _, gram = correlated(12, 3)
-    damped = gptq.damp(gram, 0.01)
+    damped, unit = gptq.damp(gram, 0.01)
     costs = np.diagonal(gptq.remaining(gram, 0.01))
     turns = gptq.falling(np.diagonal(damped))
     for at, row in enumerate(turns):
         rest = turns[at:]
-        expected = 1 / np.linalg.inv(damped[np.ix_(rest, rest)])[0, 0]
+        expected = unit / np.linalg.inv(damped[np.ix_(rest, rest)])[0, 0]
         np.testing.assert_allclose(costs[row], expected, rtol=1e-4)  # stored in float32

@@ -71,7 +71,7 @@ def test_symmetric_int4_is_q4_0(weights: Float32) -> None:
         # a scale rounded up to float16 moves every value by up to 2**-10, or 2**-24, and some across half a step
         near = np.abs(found - expected) <= 8 * (step * 2**-10 + 2**-24)
         assert np.all(near | (np.abs(np.abs(found - expected) - step) <= 8 * (step * 2**-10 + 2**-24)))
-        assert near.mean() >= 0.8 or step < 2**-14
+        assert (~near).sum() <= max(1, 0.2 * near.size) or step < 2**-14  # one of a short group may cross
 
 
 def test_the_largest_magnitude_takes_the_lowest_code_whatever_its_sign() -> None:
