@@ -14,20 +14,35 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qcompiler.data.options import DataOptions
+    from qcompiler.diagnosis.facts import Diagnosis
+    from qcompiler.diagnosis.run import DiagnoseOptions, diagnose
     from qcompiler.driver import compile
     from qcompiler.errors import QCompilerError
     from qcompiler.request import CompileOptions
     from qcompiler.result import CompileResult
 
 __version__ = "0.1.0"
-__all__ = ["CompileOptions", "CompileResult", "DataOptions", "QCompilerError", "__version__", "compile"]
+__all__ = [
+    "CompileOptions",
+    "CompileResult",
+    "DataOptions",
+    "DiagnoseOptions",
+    "Diagnosis",
+    "QCompilerError",
+    "__version__",
+    "compile",
+    "diagnose",
+]
 
 _HOMES = {
     "CompileOptions": "qcompiler.request",
     "CompileResult": "qcompiler.result",
     "DataOptions": "qcompiler.data.options",
+    "DiagnoseOptions": "qcompiler.diagnosis.run",
+    "Diagnosis": "qcompiler.diagnosis.facts",
     "QCompilerError": "qcompiler.errors",
     "compile": "qcompiler.driver",
+    "diagnose": "qcompiler.diagnosis.run",
 }
 
 

@@ -9,6 +9,7 @@ import typer
 from qcompiler.cli.bench import bench_command
 from qcompiler.cli.compare import compare_command
 from qcompiler.cli.compile import compile_command
+from qcompiler.cli.diagnose import diagnose_command
 from qcompiler.cli.eval import eval_command
 from qcompiler.cli.export import export_command
 from qcompiler.cli.generate import generate_command
@@ -47,6 +48,7 @@ def program(
 app.command("compile")(compile_command)
 app.command("inspect")(inspect_command)
 app.command("compare")(compare_command)
+app.command("diagnose")(diagnose_command)
 app.command("bench")(bench_command)
 app.command("export")(export_command)
 app.command("generate")(generate_command)

@@ -1,0 +1,108 @@
+"""Whether two models belong together, and in which form the float one is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.diagnosis.errors import Scene
+from qcompiler.diagnosis.lift import is_quantized_operator
+from qcompiler.diagnosis.lift_constants import fold_constants
+from qcompiler.diagnosis.match import Matches
+from qcompiler.errors import InputError, QCompilerError
+from qcompiler.graph.weighted import array_of
+from qcompiler.prepare import prepare
+from qcompiler.prepare.constants import lift_constants
+from qcompiler.verify.compare import require_same_interface
+
+_UNRELATED = 0.3
+"""Where half of the weights have a smaller cosine to the float ones, they are other weights."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models with the same inputs and outputs, of which the second is quantized."""
+
+    reference: ir.Model
+    quantized: ir.Model
+    names: tuple[str, str]
+
+    def matched(self, match: Callable[[ir.Model], Matches]) -> tuple[ir.Model, Matches]:
+        """The float model as it is or prepared (constants and batch norms folded), whichever has more names in common.
+
+        Raises:
+            ModelError: a constant cannot be computed.
+        """
+        plain = self.reference.clone()
+        lift_constants(plain)
+        fold_constants(plain, {})
+        prepared = self.reference.clone()
+        try:
+            prepare(prepared)
+            lift_constants(prepared)
+            fold_constants(prepared, {})
+        except QCompilerError:
+            return plain, match(plain)
+        found = [(model, match(model)) for model in (prepared, plain)]
+        return max(found, key=lambda item: len(item[1].pairs) - len(item[1].by_structure))
+
+
+def pair_models(reference: ir.Model, quantized: ir.Model, names: tuple[str, str]) -> Pair:
+    """Check that the two can belong together.
+
+    Raises:
+        InputError: other inputs or outputs, nothing quantized in the second, or something in the first.
+    """
+    first, second = (_is_quantized(model) for model in (reference, quantized))
+    if first and not second:
+        raise InputError(
+            f"{names[0]} is quantized and {names[1]} is not; give the float model first: "
+            f"qcompile diagnose {names[1]} {names[0]}."
+        )
+    if first:
+        raise InputError(
+            f"{names[0]} is quantized itself; give the float model that {names[1]} was made from first."
+        )
+    if not second:
+        raise InputError(
+            f"{names[1]} holds no quantized node (QuantizeLinear, QLinearConv, MatMulInteger, MatMulNBits, ...): "
+            "there is nothing to diagnose; give the quantized model second."
+        )
+    require_same_interface(reference, quantized)
+    return Pair(reference, quantized, names)
+
+
+def _is_quantized(model: ir.Model) -> bool:
+    return any(is_quantized_operator(node) for node in model.graph.all_nodes())
+
+
+def require_related(here: Scene, pair: Pair) -> None:
+    """Refuse models that have nothing in common inside.
+
+    Raises:
+        InputError: no quantized part could be matched, or the weights are others.
+    """
+    parts = [part for part in here.parts if part.quantized]
+    if not parts:
+        raise InputError(
+            f"no quantized part of {pair.names[1]} could be matched with a node of {pair.names[0]}: give the float "
+            "model that it was made from."
+        )
+    cosines = []
+    for part in parts:
+        for item in part.operands:
+            if item.exact is not None and item.exact.const_value is not None:
+                made = array_of(here.lifted.model.graph.initializers[item.stored]).astype(np.float64)
+                exact = array_of(item.exact).astype(np.float64)
+                if exact.ndim > 1:
+                    scale = float(np.sqrt(np.vdot(made, made) * np.vdot(exact, exact)))
+                    cosines.append(float(np.vdot(made, exact)) / scale if scale else 1.0)
+    if len(cosines) > 2 and float(np.median(cosines)) < _UNRELATED:
+        raise InputError(
+            f"the weights of {pair.names[1]} are not those of {pair.names[0]} (median cosine "
+            f"{float(np.median(cosines)):.2f} over {len(cosines)}): give the float model that it was made from, of the "
+            "same training."
+        )

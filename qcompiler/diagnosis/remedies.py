@@ -1,0 +1,238 @@
+"""What to do about it, as commands that can be pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qcompiler.diagnosis.blame import GOOD_DB
+from qcompiler.diagnosis.facts import ActivationReport, Culprit, NodeFacts, Remedy
+
+_GAIN_DB = 2.0
+_FUNCTIONS = (
+    "Relu",
+    "Gelu",
+    "Erf",
+    "Sigmoid",
+    "Tanh",
+    "Clip",
+    "LeakyRelu",
+    "Mul",
+    "HardSwish",
+    "Elu",
+    "FastGelu",
+)
+_LOW_BIT = ("int8", "int4", "int3", "int2", "nf4", "fp4")
+
+Words = tuple[tuple[str, Mapping[str, str]], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the quantized model was made, or how it could be made with this compiler.
+
+    Attributes:
+        passes: names with options that are not the default.
+        known: whether a manifest says so; else it is deduced from the formats found.
+    """
+
+    passes: Words
+    known: bool
+
+    def word(self) -> str:
+        """As ``--passes`` takes it."""
+        return ",".join(
+            ":".join([name, *(f"{key}={value}" for key, value in options.items())])
+            for name, options in self.passes
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.passes]
+
+    def with_option(self, name: str, key: str, value: str) -> Recipe:
+        """The same with one option of one pass."""
+        passes = tuple((n, {**o, key: value}) if n == name else (n, o) for n, o in self.passes)
+        return replace(self, passes=passes)
+
+    def with_first(self, name: str) -> Recipe:
+        """The same with another pass before the rest."""
+        return self if name in self.names else replace(self, passes=((name, {}), *self.passes))
+
+
+@dataclass(frozen=True)
+class Command:
+    """``qcompile`` on the float model, with the data it needs."""
+
+    model: str
+    data: str
+
+    def line(self, recipe: Recipe, exclude: Sequence[str] = ()) -> str:
+        """A shell command."""
+        words = ["qcompile", self.model, "--passes", recipe.word(), "--calib", self.data]
+        for name in exclude:
+            words += ["--exclude", name]
+        return shlex.join(words)
+
+
+def recipe_of(
+    quantized: Path | None, nodes: Sequence[NodeFacts], activations: Sequence[ActivationReport]
+) -> Recipe:
+    """From the manifest beside the file, or deduced from what is in it."""
+    known = _manifest_passes(quantized) if quantized is not None else None
+    if known is not None:
+        return Recipe(known, True)
+    if any(item.facts.clip_low is not None for item in activations):
+        return Recipe((("int8_static", {}),), False)
+    if activations:
+        return Recipe((("int8_dynamic", {}),), False)
+    kinds = Counter(item.kind for item in nodes if " in blocks of " in item.kind)
+    if not kinds:
+        return Recipe((("int8_dynamic", {}),), False)
+    name, _, block = kinds.most_common(1)[0][0].partition(" in blocks of ")
+    name = name.removeprefix("u") if name.removeprefix("u") in _LOW_BIT else "int4"
+    return Recipe(((name, {"group": block} if block.isdigit() and 16 <= int(block) <= 256 else {}),), False)
+
+
+def _manifest_passes(quantized: Path) -> Words | None:
+    from qcompiler.errors import OptionError
+    from qcompiler.pipeline.options import shortest
+    from qcompiler.pipeline.registry import pass_class
+
+    path = quantized.with_name(f"{quantized.name.removesuffix('.onnx')}.manifest.json")
+    try:
+        found = []
+        for item in json.loads(path.read_text("utf-8"))["pipeline"]:
+            name = str(item["name"])
+            options = shortest(pass_class(name), item["options"], owner=name)
+            found.append((name, {key: _word(value) for key, value in options.items()}))
+    except (OSError, ValueError, KeyError, TypeError, OptionError):
+        return None
+    return tuple(found)
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def remedies(
+    command: Command,
+    recipe: Recipe,
+    found: Sequence[Culprit],
+    nodes: Sequence[NodeFacts],
+    activations: Sequence[ActivationReport],
+    outputs_db: tuple[float, float | None],
+) -> tuple[Remedy, ...]:
+    """The most useful first; none where nothing is to be gained.
+
+    Args:
+        command: the compile to change.
+        recipe: its passes.
+        found: the culprits.
+        nodes: all quantized nodes.
+        activations: all quantized activations.
+        outputs_db: of the worst output as it is, and with all culprits in float.
+    """
+    guilty = {item.name for item in found}
+    spread = not found and outputs_db[0] < GOOD_DB
+    coarse = [item for item in nodes if spread or (item.name in guilty and item.fault is None)]
+    lines = [
+        *_new_ranges(command, recipe, [item for item in activations if item.name in guilty]),
+        *_new_weights(command, recipe, [item for item in found if item.kind == "weight" and item.fault]),
+        *_smoothed(command, recipe, [item for item in activations if item.name in guilty]),
+        *_finer(command, recipe, coarse),
+        *_excluded(command, recipe, found, outputs_db),
+    ]
+    return tuple({item.command: item for item in reversed(lines)}.values())[::-1]
+
+
+def _new_ranges(command: Command, recipe: Recipe, wrong: Sequence[ActivationReport]) -> list[Remedy]:
+    faulty = [item for item in wrong if item.facts.fault is not None]
+    if not faulty:
+        return []
+    masked = [item for item in faulty if item.facts.masked_share]
+    text = f"choose the range of {_listed([item.name for item in faulty])} anew"
+    if masked:
+        text = f"leave masked scores in float ({_listed([item.name for item in masked])}); int8_static does"
+    static = recipe if "int8_static" in recipe.names else Recipe((("int8_static", {}),), False)
+    best = max(faulty, key=lambda item: item.facts.best_db - item.facts.minmax_db).facts
+    calibrator = "mse" if best.best_db > best.minmax_db + _GAIN_DB else "minmax"
+    if not masked:
+        reached = min(max(item.facts.best_db, item.facts.minmax_db) for item in faulty)
+        text += f": {reached:.0f} dB can be reached on this data"
+        static = static.with_option("int8_static", "calibrator", calibrator)
+    return [Remedy(text, command.line(static))]
+
+
+def _new_weights(command: Command, recipe: Recipe, wrong: Sequence[Culprit]) -> list[Remedy]:
+    if not wrong:
+        return []
+    text = f"quantize {_listed([item.name for item in wrong])} again: what the file stores is wrong"
+    return [Remedy(text, command.line(recipe))]
+
+
+def _smoothed(command: Command, recipe: Recipe, wrong: Sequence[ActivationReport]) -> list[Remedy]:
+    found = []
+    for item in wrong:
+        if item.facts.fault is not None:
+            continue
+        if item.facts.outlier_channels:
+            behind = item.maker_op in _FUNCTIONS
+            name = "outlier_channels" if behind else "smoothquant"
+            channels = _listed([str(channel) for channel in item.facts.outlier_channels])
+            text = f"outlier channels of {item.name} ({channels}): {item.facts.outlier_ratio:.0f}x the median"
+            if name in recipe.names and name == "smoothquant":
+                found.append(Remedy(text, command.line(recipe.with_option(name, "alpha", "0.8"))))
+            elif name not in recipe.names:
+                found.append(Remedy(text, command.line(recipe.with_first(name))))
+        elif item.facts.clip_low is None and item.facts.row_ratio > 3 and "int8_dynamic" in recipe.names:
+            text = f"tokens of {item.name} differ {item.facts.row_ratio:.0f}x in magnitude: a scale for each"
+            per_token = recipe.with_option("int8_dynamic", "granularity", "token")
+            found.append(Remedy(text, command.line(per_token)))
+        elif item.facts.best_db > item.facts.sqnr_db + _GAIN_DB and "int8_static" in recipe.names:
+            text = f"clip {item.name} to [{item.facts.best_range[0]:.3g}, {item.facts.best_range[1]:.3g}]"
+            found.append(Remedy(text, command.line(recipe.with_option("int8_static", "calibrator", "mse"))))
+    return found
+
+
+def _finer(command: Command, recipe: Recipe, coarse: Sequence[NodeFacts]) -> list[Remedy]:
+    found = []
+    per_tensor = [item.name for item in coarse if item.kind.endswith("per tensor")]
+    eight = next((name for name in recipe.names if name in ("int8_static", "int8_dynamic")), "")
+    if per_tensor and eight:
+        text = f"{_listed(per_tensor)}: one weight scale per output channel instead of one per tensor"
+        found.append(Remedy(text, command.line(recipe.with_option(eight, "per_channel", "true"))))
+    low = next((name for name in recipe.names if name in _LOW_BIT), "")
+    if not low or not any(" in blocks of " in item.kind for item in coarse):
+        return found
+    group = int(dict(recipe.passes)[low].get("group", "32"))
+    if group > 32 or group == 0:
+        text = f"smaller groups: a scale for 32 weights instead of {group or 'a column'}"
+        found.append(Remedy(text, command.line(recipe.with_option(low, "group", "32"))))
+    if "gptq" not in dict(recipe.passes)[low].get("solver", ""):
+        text = "codes by output error instead of rounding to nearest, at the same size"
+        found.append(Remedy(text, command.line(recipe.with_option(low, "solver", "gptq"))))
+    return found
+
+
+def _excluded(
+    command: Command, recipe: Recipe, found: Sequence[Culprit], outputs_db: tuple[float, float | None]
+) -> list[Remedy]:
+    names = list(dict.fromkeys(name for item in found for name in item.nodes))
+    if not names:
+        return []
+    before, after = outputs_db
+    measured = f" (outputs {before:.1f} -> {after:.1f} dB, measured)" if after is not None else ""
+    text = f"leave {_listed(names)} in float{measured}"
+    if not recipe.known:
+        text += "; nodes_to_exclude in onnxruntime.quantization"
+    return [Remedy(text, command.line(recipe, names))]
+
+
+def _listed(names: Sequence[str]) -> str:
+    few = list(dict.fromkeys(names))
+    return ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
