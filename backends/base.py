@@ -140,6 +140,8 @@ class Target(abc.ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    suffix: ClassVar[str] = ".onnx"
+    """What the name of a compiled model's main file ends in."""
 
     @abc.abstractmethod
     def available(self) -> str | None:
@@ -157,6 +159,16 @@ class Target(abc.ABC):
     def untimed(self) -> str:
         """Why a result is not compared with float by the clock; "" where it is."""
         return ""
+
+    @property
+    def profiled(self) -> bool:
+        """Whether its runtime says how long each node takes, so that slow ones can be put back to float."""
+        return True
+
+    @property
+    def stores_half(self) -> bool:
+        """Whether float weights that the user's file has in 16 bits are stored so, behind a Cast."""
+        return True
 
     @property
     def two_bit_types(self) -> bool:
@@ -180,9 +192,27 @@ class Target(abc.ABC):
         del stored
         return ""
 
+    def require_importable(self, model: ir.Model) -> None:
+        """Refuse at once a prepared float model that could not be lowered after hours of calibration.
+
+        Raises:
+            UnsupportedError: names the node and a remedy.
+        """
+        del model
+
     @abc.abstractmethod
     def legalize(self, model: ir.Model) -> LegalizeReport:
         """Rewrite dialect patterns in place into what the runtime executes natively."""
+
+    def write(self, model: ir.Model, path: Path, *, external: bool | None) -> None:
+        """Write a lowered model as it will be deployed: ``path`` and what belongs beside it.
+
+        Raises:
+            OutputError: the disk is full or the path cannot be written.
+        """
+        from qcompiler.package.write import write_model
+
+        write_model(model, path, external=external)
 
     def mend(self, model: ir.Model, path: Path) -> list[str]:
         """Undo in ``model`` what the runtime left unfused in the file ``path`` made from it; return the names."""

@@ -11,7 +11,7 @@ from qcompiler.backends.base import LegalizeReport, NodeKernel, NodeKey, Target
 from qcompiler.errors import ModelError
 from qcompiler.graph.names import names_kept
 from qcompiler.graph.stored_half import store_in_half
-from qcompiler.package.write import drop_traces, write_model
+from qcompiler.package.write import drop_traces
 from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.run import Pipeline
 
@@ -44,12 +44,13 @@ def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external
     """Compile to ``path`` with ``reverted`` nodes left in float."""
     target = pipeline.target
     dialect, passes = pipeline.run(frozenset(reverted))
+    pipeline.tell("lowering")
     deployed = dialect.clone()
     with names_kept(deployed):
         legalized = target.legalize(deployed)
-        grown = store_in_half(deployed)
+        grown = store_in_half(deployed) if target.stores_half else ()
     drop_traces(deployed)
-    write_model(deployed, path, external=external)
+    target.write(deployed, path, external=external)
     mended = _mend(deployed, path, target, external=external)
     keys = quantized_keys(pipeline.reference, passes)
     kernels = tuple(target.kernels(path, keys))
@@ -76,7 +77,7 @@ def _mend(deployed: ir.Model, path: Path, target: Target, *, external: bool | No
         if not found:
             return tuple(mended)
         mended += found
-        write_model(deployed, path, external=external)
+        target.write(deployed, path, external=external)
     raise ModelError(
         f"the runtime leaves {mended[-1]!r} unfused however it is written; exclude it with --exclude."
     )

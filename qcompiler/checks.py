@@ -30,6 +30,7 @@ def check(built: Build, pipeline: Pipeline, samples: Samples, options: CompileOp
     """
     if options.verify == "none":
         return None
+    pipeline.tell("verifying")
     verification = verify_model(
         pipeline.reference,
         built.dialect,
@@ -57,13 +58,19 @@ def never_slower(
     target = pipeline.target  # this machine's timing says nothing about another
     if options.verify != "speed" or target.caveat() or target.untimed:
         return built, None
+    pipeline.tell("timing")
     baseline = _baseline(source, pipeline, built.path.parent)
     feeds = [feed for feed, _ in zip(samples.held_out, range(SPEED_FEEDS), strict=False)]
     speed = measure_speed(baseline, built.path, feeds, threads=options.threads)
     step = 1
-    while speed.slower and (worst := _worst(built, pipeline, baseline, feeds, options.threads)[:step]):
+    while (
+        speed.slower
+        and target.profiled
+        and (worst := _worst(built, pipeline, baseline, feeds, options.threads)[:step])
+    ):
         reverted = (*built.reverted, *worst)
         built = build(pipeline, built.path, reverted, external=options.external)
+        pipeline.tell("timing")
         speed = measure_speed(baseline, built.path, feeds, threads=options.threads)
         step *= 2
     return built, speed

@@ -68,7 +68,7 @@ def compile(
             solved, which another try finds in ``.{stem}.work`` beside the output.
     """
     request = resolve(passes, recipe, target, include, exclude)
-    path = output_path(model, output)
+    path = output_path(model, output, request.target.suffix)
     side_files = read_side_files(model, path)
     source = load_model(model)
     require_data(request.passes, calibration)
@@ -77,6 +77,7 @@ def compile(
     with spooling(path.parent):
         prepared = prepare(source, opset=max(options.opset, request.least_opset))
         note_cuts(source)
+        request.target.require_importable(source)
         refuse_over_budget(source, request.passes, options.verify, options.max_ram_bytes)
         if samples.invented:
             require_runnable(source, samples, options.verify)
@@ -117,11 +118,16 @@ def compile(
     )
 
 
-def output_path(model: str | Path | onnx.ModelProto | ir.Model, output: str | Path | None) -> Path:
+def output_path(
+    model: str | Path | onnx.ModelProto | ir.Model, output: str | Path | None, suffix: str = ".onnx"
+) -> Path:
     """Where the compiled model goes: ``model.qc.onnx`` in the folder asked for, or the file asked for.
 
+    Args:
+        suffix: what the target's files end in, instead of ``.onnx``.
+
     Raises:
-        OutputError: that is the model itself.
+        OutputError: that is the model itself, or a file of another target.
     """
     stem = Path(model).stem if isinstance(model, str | Path) else "model"
     if output is None:
@@ -130,9 +136,13 @@ def output_path(model: str | Path | onnx.ModelProto | ir.Model, output: str | Pa
             if isinstance(model, str | Path)
             else Path(tempfile.mkdtemp(prefix="qcompiler-"))
         )
-        return folder / f"{stem}.qc.onnx"
+        return folder / f"{stem}.qc{suffix}"
     chosen = Path(output)
-    path = chosen if chosen.suffix == ".onnx" and not chosen.is_dir() else chosen / f"{stem}.qc.onnx"
+    if chosen.suffix in (".onnx", ".tvm") and chosen.suffix != suffix and not chosen.is_dir():
+        raise OutputError(
+            f"{chosen} does not end in {suffix}, as models of this target do; give -o a folder."
+        )
+    path = chosen if chosen.suffix == suffix and not chosen.is_dir() else chosen / f"{stem}.qc{suffix}"
     if isinstance(model, str | Path) and path.exists() and path.samefile(model):
         raise OutputError(f"{path} is the model itself, which would be lost; choose another place with -o.")
     return path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, Session, Target
+from qcompiler.package.deployed import deployed_files
 from qcompiler.package.manifest import Manifest
 from qcompiler.package.side_files import read_side_files
 from qcompiler.package.write import publish, staged
@@ -75,6 +76,7 @@ def manifest_path(model: Path) -> Path:
 
 
 def result_files(model: Path) -> list[Path]:
-    """The files of a compiled model that exist: graph, weights, manifest."""
-    candidates = [model, model.with_name(f"{model.name}.data"), manifest_path(model)]
+    """The files of a compiled model that exist: graph or index, weights, libraries, manifest."""
+    companions = [model.with_name(name) for name in deployed_files(model)]
+    candidates = [model, model.with_name(f"{model.name}.data"), *companions, manifest_path(model)]
     return [path for path in candidates if path.exists()]

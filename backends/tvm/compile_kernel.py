@@ -99,6 +99,9 @@ def compile_kernel(function: Any, variant: Variant, cores: int = 1) -> Kernel:
         )
     import tvm
 
+    from qcompiler.backends.tvm.lower_tir import registered
+
     with tvm.transform.PassContext(config=PASS_CONFIG):
-        library = tvm.compile(function, tvm.target.Target(target_config(variant, cores)))
+        config = tvm.target.Target(target_config(variant, cores))
+        library = tvm.compile(function, config, tir_pipeline=registered())
     return Kernel(library, library[str(function.attrs["global_symbol"])])

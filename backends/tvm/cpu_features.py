@@ -24,7 +24,7 @@ class Feature(enum.StrEnum):
     AMX = "amx"
 
 
-_FLAGS = {
+FLAGS = {
     Feature.AVX2: {"avx2", "fma", "f16c"},
     Feature.AVX_VNNI: {"avx2", "fma", "f16c", "avx_vnni"},
     Feature.AVX512: {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"},
@@ -88,7 +88,7 @@ def _read_features(cpuinfo: Path) -> frozenset[Feature]:
     except OSError:
         return frozenset()
     flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
-    return frozenset(feature for feature, wanted in _FLAGS.items() if wanted <= flags)
+    return frozenset(feature for feature, wanted in FLAGS.items() if wanted <= flags)
 
 
 def _parse_mask(text: str) -> frozenset[Feature]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import CalibrationError, ModelError
 from qcompiler.graph.cache_codes import encoded, read_scales
+from qcompiler.package.deployed import is_deployed
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -39,14 +40,19 @@ def timing_session(
 ) -> onnxruntime.InferenceSession:
     """Open a model on the CPU provider with ``timing_options``, or with the given ones.
 
+    A model compiled to native code is opened by its own runtime, behind the same methods.
+
     Args:
-        model: path of an ONNX file, or a serialized ``ModelProto`` without external data.
+        model: path of an ONNX file or of a compiled model's index, or a serialized ``ModelProto`` without external
+            data.
         threads: threads within an operator; only used when ``options`` is None.
         options: session options that replace ``timing_options(threads=threads)``.
 
     Raises:
         ModelError: ONNX Runtime cannot load it.
     """
+    if is_deployed(model):
+        return _native_session(Path(os.fsdecode(model)), threads)
     import onnxruntime
 
     source = model if isinstance(model, bytes) else os.fspath(model)
@@ -58,6 +64,13 @@ def timing_session(
         raise ModelError(
             f"ONNX Runtime cannot load {shown}: {_first_line(error)} Check it with `qcompile inspect`."
         ) from error
+
+
+def _native_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    from qcompiler.backends.tvm.session import TvmSession
+
+    session: Any = TvmSession(path, threads=threads)
+    return session
 
 
 def run_checked(session: onnxruntime.InferenceSession, feeds: Sequence[Feed], *, model: str) -> None:

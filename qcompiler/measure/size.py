@@ -8,15 +8,18 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qcompiler.errors import ModelError
+from qcompiler.package.deployed import deployed_files, is_deployed
 
 
 def model_size_bytes(path: Path | str) -> int:
-    """Return the size of an ONNX file and of every file of external data that it names, each counted once.
+    """Return the size of a model and of every file of data or code that it names, each counted once.
 
     Raises:
         ModelError: it cannot be read as ONNX, or external data is missing.
     """
     path = Path(path)
+    if is_deployed(path):
+        return sum(path.with_name(name).stat().st_size for name in (path.name, *deployed_files(path)))
     try:
         files = {Path(tensor.path).resolve() for tensor in external_tensors(ir.load(path))}
         return path.stat().st_size + sum(file.stat().st_size for file in files)

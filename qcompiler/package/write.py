@@ -116,7 +116,7 @@ def publish(stage: Path, folder: Path) -> None:
     Raises:
         OutputError: a file cannot be moved into place.
     """
-    files = sorted(filter(Path.is_file, stage.iterdir()), key=lambda path: path.suffix == ".onnx")
+    files = sorted(filter(Path.is_file, stage.iterdir()), key=lambda path: path.suffix in (".onnx", ".tvm"))
     for blocked in (folder / path.name for path in files):
         if blocked.is_dir():
             raise OutputError(

@@ -49,6 +49,7 @@ PASSES = {
 
 TARGETS = {
     "ort-cpu": "qcompiler.backends.onnxruntime.cpu:OrtCpu",
+    "tvm-cpu": "qcompiler.backends.tvm.target:TvmCpu",
     "onnx": "qcompiler.backends.onnx.portable:Onnx",
 }
 

@@ -13,9 +13,11 @@ from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
     Expr,
+    T,
     load,
     load_part,
     parameter,
+    store,
     store_part,
 )
 
@@ -49,6 +51,30 @@ class Writer:
         self._scale: Buffer = parameter("y_scale", (1,), "float32") if epilogue.codes_out else None
         self._zero: Buffer = parameter("y_zero", (1,), "int32") if epilogue.codes_out else None
         self._result = parameter("y", shape, "uint8" if epilogue.codes_out else "float32")
+
+    def write_tile(self, row: Expr, block: Expr, values: list[list[Expr]], valid: list[int]) -> None:
+        """Finish and store rows of neighbouring blocks.
+
+        Long functions are emitted once, in a loop over the results, which wait on the stack: emitted for every
+        result of every tile they would be most of the program, and compiling it would take minutes.
+        """
+        if self._function in (Function.NONE, Function.RELU):
+            for i, results in enumerate(values):
+                for j, value in enumerate(results):
+                    self.write(row + i, block + j, value, valid[j])
+            return
+        rows, blocks = len(values), len(valid)
+        waiting = T.alloc_buffer((rows, blocks, LANES), "float32")
+        for i, results in enumerate(values):
+            for j, value in enumerate(results):
+                store(waiting, [i, j, 0], value)
+        with T.serial(0, rows) as i:
+            if set(valid) == {LANES}:
+                with T.serial(0, blocks) as j:
+                    self.write(row + i, block + j, load(waiting, [i, j, 0]), LANES)
+            else:
+                for j, lanes in enumerate(valid):
+                    self.write(row + i, block + j, load(waiting, [i, j, 0]), lanes)
 
     def write(self, row: Expr, block: Expr, value: Expr, valid: int) -> None:
         """Finish and store 16 channels of a row, of which ``valid`` exist."""

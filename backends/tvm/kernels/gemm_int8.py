@@ -170,12 +170,17 @@ class _Gemm:
                 codes = let(four_everywhere(load(self.codes, [row + index, step * DEPTH], DEPTH)))
                 for weight, register in zip(weights, registers, strict=True):
                     register.set(dot_product(variant, register.value, codes, weight))
-        for index, registers in enumerate(sums):
-            for i, register in enumerate(registers):
-                self._finish(row + index, block + i, total(variant, register.value), valid[i])
+        results = [
+            [
+                self._result(row + index, block + i, total(variant, register.value))
+                for i, register in enumerate(registers)
+            ]
+            for index, registers in enumerate(sums)
+        ]
+        self.writer.write_tile(row, block, results, valid)
 
-    def _finish(self, row: Expr, block: Expr, sums: Expr, valid: int) -> None:
+    def _result(self, row: Expr, block: Expr, sums: Expr) -> Expr:
         place = row if self.spec.activation == "rows" else 0
         exact = sums - splat(self.zero[place]) * load(self.w_sum, [block, 0])
         scale = splat(self.scale[place]) * load(self.w_scale, [block, 0])
-        self.writer.write(row, block, cast(exact, "float32") * scale, valid)
+        return cast(exact, "float32") * scale

@@ -161,9 +161,8 @@ class _Gemm:
             for i, (row_sums, row_results) in enumerate(zip(sums, results, strict=True)):
                 for j, (register, result) in enumerate(zip(row_sums, row_results, strict=True)):
                     result.set(result.value + self._group(row + i, block + j, group, register))
-        for i, registers in enumerate(results):
-            for j, result in enumerate(registers):
-                self.writer.write(row + i, block + j, result.value, valid[j])
+        values = [[result.value for result in registers] for registers in results]
+        self.writer.write_tile(row, block, values, valid)
 
     def _add_vector(self, row: Expr, block: Expr, vector: Expr, sums: list[list[Register]]) -> None:
         spec = self.spec

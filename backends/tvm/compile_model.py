@@ -1,0 +1,60 @@
+"""From a lowered graph to machine code: one library for each variant of the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from qcompiler.backends.tvm.compile_kernel import PASS_CONFIG
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.importing.graph import Imported, import_graph
+from qcompiler.backends.tvm.lower_tir import registered
+from qcompiler.backends.tvm.schedule import scheduled
+
+
+def compile_model(model: ir.Model, variant: Variant, target: Mapping[str, Any]) -> tuple[Imported, Any]:
+    """Import and compile.
+
+    Args:
+        model: as :func:`qcompiler.backends.tvm.legalize.legalize` leaves it.
+        variant: of the kernels.
+        target: TVM's description of the CPU.
+
+    Returns:
+        What was imported, and TVM's executable, which can be exported.
+
+    Raises:
+        UnsupportedError: a node cannot be imported.
+    """
+    import tvm
+    from tvm import relax
+
+    imported = import_graph(model, variant)
+    described = tvm.target.Target(dict(target))
+    with described, tvm.transform.PassContext(config=PASS_CONFIG):
+        module = tvm.transform.Sequential(
+            [
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination([_ENTRY]),
+            ]
+        )(imported.module)
+        module = scheduled(module)
+        executable = relax.build(module, described, relax_pipeline=_lowering(), tir_pipeline=registered())
+    return imported, executable
+
+
+_ENTRY = "main"
+
+
+def _lowering() -> Any:
+    """What is left of TVM's own pipeline once functions are fused and scheduled."""
+    import tvm
+    from tvm.relax.backend.cpu_generic.pipeline import dataflow_lower_passes, finalize_passes
+
+    target = tvm.target.Target.current()
+    return tvm.transform.Sequential(dataflow_lower_passes(target) + finalize_passes(target))

@@ -1,0 +1,128 @@
+"""Walking a graph: every node to Relax by its converter, or an error that names the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.importing import (
+    elementwise,
+    kernels,
+    movement,
+    products,
+    quantization,
+    reductions,
+    views,
+)
+from qcompiler.backends.tvm.importing.host import compute_content
+from qcompiler.backends.tvm.importing.scope import Scope
+from qcompiler.errors import UnsupportedError
+
+CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
+    **elementwise.CONVERTERS,
+    **views.CONVERTERS,
+    **movement.CONVERTERS,
+    **reductions.CONVERTERS,
+    **products.CONVERTERS,
+    **quantization.CONVERTERS,
+    **kernels.CONVERTERS,
+}
+"""By ``op_type``, or ``domain::op_type`` outside the standard."""
+
+ENTRY = "main"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A Relax module whose function ``main`` takes the graph's inputs and a tuple of parameters.
+
+    Attributes:
+        module: ``tvm.IRModule``.
+        parameters: the tuple's tensors in order.
+    """
+
+    module: Any
+    parameters: tuple[ir.TensorProtocol, ...]
+
+
+def import_graph(model: ir.Model, variant: Variant) -> Imported:
+    """Turn a graph into Relax.
+
+    Raises:
+        UnsupportedError: names the first node that cannot be imported, why, and what to do.
+    """
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    scope = Scope(builder, variant)
+    inputs = [_input(scope, value) for value in model.graph.inputs]
+    with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
+        with builder.dataflow():
+            for node in model.graph:
+                _convert(scope, node)
+            results = [builder.emit_output(scope.tensor(value)) for value in model.graph.outputs]
+        parameters = list(scope.parameters.values())
+        builder.emit_func_output(
+            results[0] if len(results) == 1 else relax.Tuple(results),
+            params=[*inputs, *(variable for variable, _ in parameters)],
+        )
+    module = relax.transform.BundleModelParams()(builder.get())
+    return Imported(module, tuple(tensor for _, tensor in parameters))
+
+
+def _input(scope: Scope, value: ir.Value) -> Any:
+    from tvm import relax, tirx
+
+    if value.shape is None or value.dtype is None:
+        raise UnsupportedError(
+            f"input {value.name!r} has no shape; export the model with shapes, symbolic ones at least."
+        )
+    dims = []
+    for index, size in enumerate(value.shape):
+        if isinstance(size, int):
+            dims.append(tirx.IntImm("int64", size))
+            continue
+        name = str(size.value or f"{value.name}_{index}")
+        dims.append(scope.symbols.setdefault(name, tirx.Var(_identifier(name), "int64")))
+    variable = relax.Var(_identifier(str(value.name)), relax.TensorType(dims, value.dtype.numpy().name))
+    scope.exprs[value] = variable
+    return variable
+
+
+def _identifier(name: str) -> str:
+    found = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name)
+    return found if found and not found[0].isdigit() else f"_{found}"
+
+
+def operator_of(node: ir.Node) -> str:
+    """As converters are found."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def _convert(scope: Scope, node: ir.Node) -> None:
+    converter = CONVERTERS.get(operator_of(node))
+    try:
+        if compute_content(scope, node):
+            return
+        if converter is None:
+            raise UnsupportedError(f"{operator_of(node)} is not among its {len(CONVERTERS)} operators")
+        made = converter(scope, node)
+        for value, expr in zip(node.outputs, made if isinstance(made, list) else [made], strict=False):
+            scope.exprs[value] = scope.emit(expr)
+            scope.shape(scope.exprs[value])
+    except UnsupportedError as error:
+        raise UnsupportedError(_message(node, str(error))) from error
+    except Exception as error:  # TVM's own errors share no base class but this one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise UnsupportedError(_message(node, f"TVM refuses it: {reason}")) from error
+
+
+def _message(node: ir.Node, reason: str) -> str:
+    operator = operator_of(node)
+    return (
+        f"tvm-cpu cannot import node {node.name!r} ({operator}): {reason.rstrip('.')}; use --target ort-cpu."
+    )

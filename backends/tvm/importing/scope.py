@@ -1,0 +1,257 @@
+"""What converters see: tensors by the values of the graph, and small integer contents known while importing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.errors import UnsupportedError
+from qcompiler.graph.weighted import array_of, is_constant
+
+Expr = Any
+Dim = Any
+"""int, or an expression of symbolic dimensions."""
+
+Content = npt.NDArray[np.object_]
+"""Integers that a tensor holds, as far as they are known: int or expressions of symbolic dimensions."""
+
+INLINE_ELEMENTS = 16
+"""Constants of so many elements are part of the code; larger ones are parameters."""
+
+CONTENT_ELEMENTS = 64
+"""Larger integer constants are never shapes or axes."""
+
+
+@dataclass
+class Scope:
+    """A Relax function that grows.
+
+    Attributes:
+        builder: ``relax.BlockBuilder`` within a dataflow block.
+        variant: which kernels it may use.
+        symbols: symbolic dimensions by name.
+        exprs: tensors by value.
+        contents: integers by value, where known.
+        parameters: names and initializers in the order of the function's last arguments.
+        kernels: what each node was turned into, for the report.
+    """
+
+    builder: Any
+    variant: Variant
+    symbols: dict[str, Any] = field(default_factory=dict)
+    exprs: dict[ir.Value, Expr] = field(default_factory=dict)
+    contents: dict[ir.Value, Content] = field(default_factory=dict)
+    parameters: dict[str, tuple[Any, ir.TensorProtocol]] = field(default_factory=dict)
+    functions: dict[object, Any] = field(default_factory=dict)
+
+    def emit(self, expr: Expr) -> Expr:
+        """Bind an expression to a variable whose type is inferred."""
+        return self.builder.emit(expr)
+
+    def tensor(self, value: ir.Value) -> Expr:
+        """The tensor of a value: made before, a constant, or integers that are known only as shapes."""
+        if value not in self.exprs:
+            if is_constant(value):
+                self.exprs[value] = self._constant(value)
+            elif value in self.contents:
+                self.exprs[value] = self.from_content(self.contents[value], value.dtype or ir.DataType.INT64)
+            else:
+                raise UnsupportedError(
+                    f"{value.name!r} is made by no node before it; the graph is not sorted."
+                )
+        return self.exprs[value]
+
+    def inputs(self, node: ir.Node) -> list[Expr]:
+        """Tensors of all inputs; those left out are None."""
+        return [None if value is None else self.tensor(value) for value in node.inputs]
+
+    def content(self, value: ir.Value | None) -> Content | None:
+        """Known integers, None where they depend on data."""
+        if value is None:
+            return None
+        if value not in self.contents and is_constant(value):
+            array = array_of(value)
+            if array.size > CONTENT_ELEMENTS or array.dtype.kind not in "iub":
+                return None
+            self.contents[value] = np.array(array.tolist(), dtype=object).reshape(array.shape)
+        return self.contents.get(value)
+
+    def integers(self, node: ir.Node, index: int) -> list[Dim]:
+        """Known integers that an input must hold.
+
+        Raises:
+            UnsupportedError: they depend on data.
+        """
+        found = self.content(node.inputs[index] if index < len(node.inputs) else None)
+        if found is None:
+            raise UnsupportedError(f"input {index} depends on data, expected a constant or a shape")
+        return list(found.reshape(-1))
+
+    def shape(self, expr: Expr) -> list[Dim]:
+        """Dimensions of a tensor.
+
+        Raises:
+            UnsupportedError: they depend on data.
+        """
+        shape = expr.ty.shape
+        if shape is None or not hasattr(shape, "values"):
+            raise UnsupportedError("a shape depends on data")
+        return [plain(size) for size in shape.values]
+
+    def checked(self, expr: Expr, shape: Sequence[Dim]) -> Expr:
+        """The same tensor, of a shape that is checked when the model runs."""
+        from tvm import relax
+
+        wanted = relax.TensorType(tuple(shape), self.dtype(expr))
+        return self.builder.match_cast(expr, wanted)
+
+    def full(self, shape: Sequence[Dim], fill: float | bool, dtype: str) -> Expr:
+        from tvm import relax
+
+        return self.emit(relax.op.full(relax.ShapeExpr(list(shape)), relax.const(fill, dtype), dtype))
+
+    def dtype(self, expr: Expr) -> str:
+        return str(expr.ty.dtype)
+
+    def call(self, key: object, make: Any, inputs: Sequence[Expr], shape: Sequence[Dim], dtype: str) -> Expr:
+        """Call a kernel, generated once for each key.
+
+        Args:
+            key: description of the kernel; its type names the function.
+            make: gives the PrimFunc by its name.
+            inputs: all its parameters but the last.
+            shape: of its result.
+            dtype: of its result.
+        """
+        from tvm import relax
+
+        result = relax.TensorType(tuple(shape), dtype)
+        return self.emit(relax.call_tir(self.function(key, make), list(inputs), result))
+
+    def function(self, key: object, make: Any) -> Any:
+        """A kernel of the module, generated once for each key."""
+        if key not in self.functions:
+            name = f"{type(key).__name__.lower()}_{len(self.functions)}"
+            kernel = make(name).with_attr({"qcompiler.kernel": True, "op_pattern": 8})
+            self.functions[key] = self.builder.add_func(kernel, name)
+        return self.functions[key]
+
+    def _constant(self, value: ir.Value) -> Expr:
+        from tvm import relax
+
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.size <= INLINE_ELEMENTS:
+            array = array_of(value)
+            return relax.const(array, str(array.dtype))
+        kind = tensor.dtype.numpy().name
+        if kind not in _STORED:
+            raise UnsupportedError(
+                f"constant {value.name!r} is {tensor.dtype.name}, which no operator reads here"
+            )
+        name = str(value.name)
+        if name not in self.parameters:
+            shape = tuple(int(str(size)) for size in tensor.shape)
+            self.parameters[name] = (
+                relax.Var(f"p{len(self.parameters)}", relax.TensorType(shape, kind)),
+                tensor,
+            )
+        return self.parameters[name][0]
+
+    def from_content(self, content: Content, dtype: ir.DataType) -> Expr:
+        """A tensor of known integers."""
+        from tvm import relax, te, tirx
+
+        kind = dtype.numpy().name
+        if all(isinstance(item, int) for item in content.reshape(-1)):
+            return relax.const(np.array(content.tolist(), kind), kind)
+        items = [
+            tirx.const(item, kind) if isinstance(item, int) else tirx.Cast(kind, item)
+            for item in content.reshape(-1)
+        ]
+
+        def select(*indices: Any) -> Any:
+            if not indices:
+                return items[0]
+            flat = sum(int(np.prod(content.shape[axis + 1 :])) * index for axis, index in enumerate(indices))
+            found = items[-1]
+            for place in range(len(items) - 2, -1, -1):
+                found = tirx.if_then_else(flat == place, items[place], found)
+            return found
+
+        return self.builder.emit_te(lambda: te.compute(content.shape, select, name="content"))
+
+
+_STORED = frozenset(
+    {
+        "float32",
+        "float64",
+        "float16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    }
+)
+
+
+def plain(size: Dim) -> Dim:
+    """An int for a constant expression."""
+    from tvm import tirx
+
+    return int(size.value) if isinstance(size, tirx.IntImm) else size
+
+
+def same(left: Dim, right: Dim) -> bool:
+    """Whether two dimensions are always equal, as far as can be proven."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left == right
+    from tvm.sym import Analyzer
+
+    return bool(Analyzer().can_prove_equal(left, right))
+
+
+def simplified(size: Dim) -> Dim:
+    """A dimension in its shortest form."""
+    if isinstance(size, int):
+        return size
+    from tvm.sym import Analyzer
+
+    return plain(Analyzer().simplify(size))
+
+
+def axis_of(node: ir.Node, name: str, rank: int, default: int) -> int:
+    """An axis attribute, counted from the front."""
+    found = integer(node, name, default)
+    return found + rank if found < 0 else found
+
+
+def integer(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else int(attribute.as_int())
+
+
+def number(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.as_float())
+
+
+def text(node: ir.Node, name: str, default: str) -> str:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_string()
+
+
+def integers_of(node: ir.Node, name: str) -> list[int] | None:
+    attribute = node.attributes.get(name)
+    return None if attribute is None else [int(item) for item in attribute.as_ints()]

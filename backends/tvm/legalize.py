@@ -1,0 +1,32 @@
+"""Lowering the dialect to nodes that are one generated kernel each, and standard operators for the rest."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from qcompiler.backends.base import LegalizeReport, Lowering
+from qcompiler.backends.onnxruntime.fusions import fuse_all
+from qcompiler.backends.tvm.expand import expand_constants
+from qcompiler.backends.tvm.fuse_epilogue import fuse_epilogues
+from qcompiler.backends.tvm.importing.kernels import DOMAIN
+from qcompiler.backends.tvm.lower_gather import lower_gather
+from qcompiler.backends.tvm.lower_int8 import lower_int8
+from qcompiler.backends.tvm.lower_low_bit import lower_low_bit
+from qcompiler.prepare.clean import remove_unused
+
+
+def legalize(model: ir.Model) -> LegalizeReport:
+    """Rewrite ``model`` in place; the order matters: weights first, then what surrounds them."""
+    fusions = dict(fuse_all(model))
+    lowered = [*lower_gather(model), *lower_low_bit(model), *lower_int8(model)]
+    model.graph.opset_imports.setdefault(DOMAIN, 1)
+    remove_unused(model)
+    InlinePass()(model)
+    fusions["epilogue"] = fuse_epilogues(model)
+    expanded = expand_constants(model)
+    remove_unused(model)
+    known = {item.node for item in lowered}
+    reason = "no kernel: its weight is expanded when the model is compiled"
+    lowered += [Lowering(name, "", reason) for name in expanded if name not in known]
+    return LegalizeReport(tuple(lowered), fusions)

@@ -1,0 +1,260 @@
+"""Load and run a model compiled by qcompiler for tvm-cpu: needs NumPy, tvm_ffi and libtvm_runtime, nothing else.
+
+    from load_model import Model
+    model = Model("model.qc.tvm")
+    outputs = model.run({"input_ids": ids})
+
+The library is chosen by what this CPU can do; ``QCOMPILER_CPU_FEATURES`` (a list such as ``avx2``, or nothing) leaves
+features out.  Every file is refused whose SHA-256 is not the one in the index.  ``libtvm_runtime`` is looked for in
+``QCOMPILER_TVM_RUNTIME`` (a file or a folder), beside the model, and where the package apache-tvm is installed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import mmap
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+MASK, RUNTIME = "QCOMPILER_CPU_FEATURES", "QCOMPILER_TVM_RUNTIME"
+FORMAT = 1
+ALIGNMENT = 64
+_CPU = 1
+_POOLED = 2
+_CHUNK = 1 << 20
+_NAMES = ("libtvm_runtime.so", "libtvm_runtime.dylib", "tvm_runtime.dll")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+class LoadError(RuntimeError):
+    """The model cannot be loaded or run here; the message says why and what to do."""
+
+
+class Model:
+    """A loaded model.
+
+    Attributes:
+        inputs, outputs: ``{"name", "dtype", "shape"}`` each; symbolic dimensions are names.
+        variant: of the kernels that this CPU runs.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, check: bool = True) -> None:
+        """Load an index file and what it names.
+
+        Args:
+            path: the ``.tvm`` file, or the only one in a folder.
+            threads: of parallel loops; all cores by default.
+            check: compare the SHA-256 of every file that is used.
+
+        Raises:
+            LoadError: a file is missing or not the one compiled, or no library fits this machine.
+        """
+        place = index_path(Path(path)).resolve()
+        self._index, folder = read_index(place), place.parent
+        chosen = choose_library(self._index, host_features(self._index))
+        self.inputs: list[dict[str, Any]] = self._index["inputs"]
+        self.outputs: list[dict[str, Any]] = self._index["outputs"]
+        self.variant: str = chosen["variant"]
+        parameters = self._index["parameters"]
+        if check:
+            for name in (chosen["file"], parameters["file"]):
+                _check_file(folder / name, self._index["files"][name])
+        self._threads = threads or os.cpu_count() or 1
+        self._ffi = _load_runtime(folder)
+        self._library = self._ffi.load_module(str(folder / chosen["file"]))
+        self._machine = self._library["vm_load_executable"]()
+        self._machine["vm_initialization"](_CPU, 0, _POOLED)
+        self._entry = self._machine[self._index["entry"]]
+        self._configure = self._ffi.get_global_func("runtime.config_threadpool")
+        self._parameters = self._mapped(folder / parameters["file"], parameters["tensors"])
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; keys are names of inputs and outputs.
+
+        Raises:
+            LoadError: an array is missing or does not fit.
+        """
+        results = self.call([self.tensor(item, feeds) for item in self.inputs])
+        return {
+            item["name"]: np.from_dlpack(result) for item, result in zip(self.outputs, results, strict=True)
+        }
+
+    def call(self, tensors: Iterable[Any]) -> list[Any]:
+        """Run on tensors in the order of the inputs; tensors come out."""
+        self._use_threads()
+        try:
+            found = self._entry(*tensors, self._parameters)
+        except Exception as error:  # errors of compiled code share no base class but this one
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise LoadError(f"the model refuses its inputs: {reason}") from error
+        return [found] if len(self.outputs) == 1 else list(found)
+
+    def tensor(self, item: Mapping[str, Any], feeds: Mapping[str, Array]) -> Any:
+        """The tensor of an input, without a copy where its memory fits.
+
+        Raises:
+            LoadError: it is missing, or of another type or rank.
+        """
+        name = item["name"]
+        if name not in feeds:
+            raise LoadError(f"no array for the input {name!r}; give one for each of {self._names()}.")
+        array = np.asarray(feeds[name])
+        if str(array.dtype) != item["dtype"] or array.ndim != len(item["shape"]):
+            raise LoadError(
+                f"input {name!r} is {array.dtype}{list(array.shape)}, expected {item['dtype']} {item['shape']}."
+            )
+        return self._ffi.from_dlpack(aligned(array))
+
+    def _names(self) -> list[str]:
+        return [item["name"] for item in self.inputs]
+
+    def _use_threads(self) -> None:
+        if _Threads.count != self._threads:
+            self._configure(1, self._threads)
+            _Threads.count = self._threads
+
+    def _mapped(self, path: Path, tensors: list[dict[str, Any]]) -> Any:
+        """All parameters, mapped from their file: pages that are never read are never loaded."""
+        if not tensors:
+            return self._ffi.convert([])
+        with path.open("rb") as file:
+            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return self._ffi.convert([self._ffi.from_dlpack(self._view(item)) for item in tensors])
+
+    def _view(self, item: dict[str, Any]) -> Array:
+        dtype, shape = np.dtype(item["dtype"]), tuple(item["shape"])
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(self._memory, dtype, count, item["offset"]).reshape(shape)
+
+
+class _Threads:
+    """How many threads the runtime's pool has now: it is one for all models."""
+
+    count = 0
+
+
+def index_path(path: Path) -> Path:
+    """The index file that ``path`` is, or the only one in the folder that it is."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.tvm"))
+    if len(found) != 1:
+        raise LoadError(f"{path} holds {len(found)} .tvm files; give the path of one.")
+    return found[0]
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """What a compiled model consists of.
+
+    Raises:
+        LoadError: it is missing, damaged, or of another version.
+    """
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = index["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadError(
+            f"{path} is no index of a compiled model ({error}); compile the model again."
+        ) from error
+    if not known:
+        raise LoadError(f"{path} has format {index['format']}, expected {FORMAT}; use the loader beside it.")
+    return index
+
+
+def host_features(index: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the features, of those the index knows, that may be used here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    found = {name for name, wanted in index["features"].items() if set(wanted) <= flags}
+    mask = os.environ.get(MASK)
+    if mask is not None:
+        names = {name.strip() for name in mask.split(",") if name.strip()}
+        unknown = sorted(names - set(index["features"]))
+        if unknown:
+            raise LoadError(
+                f"{MASK}: unknown CPU feature {unknown[0]!r}; known: {', '.join(index['features'])}."
+            )
+        found &= names
+    return frozenset(found)
+
+
+def choose_library(index: Mapping[str, Any], features: frozenset[str]) -> dict[str, Any]:
+    """The fastest library that a CPU of this machine with ``features`` can run.
+
+    Raises:
+        LoadError: there is none: instructions that a CPU lacks are never executed.
+    """
+    machine = platform.machine().lower()
+    machine = _MACHINES.get(machine, machine)
+    for library in index["libraries"]:
+        fits = library["machine"] == machine and set(library["needs"]) <= features
+        if fits and not library["file"].endswith(".tar"):
+            return dict(library)
+    offered = ", ".join(f"{item['variant']} for {item['machine']}" for item in index["libraries"])
+    raise LoadError(f"no library for this {machine} CPU among {offered}; compile for it (--target tvm-cpu).")
+
+
+def aligned(array: Array) -> Array:
+    """``array`` itself, or a contiguous copy where vectors are loaded with instructions that need alignment."""
+    if (
+        array.flags.c_contiguous
+        and array.flags.writeable
+        and not (array.size and array.ctypes.data % ALIGNMENT)
+    ):
+        return array
+    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read ({error.strerror}); compile the model again.") from error
+    if digest.hexdigest() != expected["sha256"]:
+        raise LoadError(f"{path} is not the file that was compiled with this index; compile the model again.")
+
+
+def _load_runtime(folder: Path) -> Any:
+    os.environ.setdefault("TVM_BIND_THREADS", "0")  # pinned threads would pin the caller, too
+    try:
+        import tvm_ffi
+    except ImportError as error:
+        raise LoadError("the package apache-tvm-ffi is missing; pip install apache-tvm-ffi.") from error
+    if tvm_ffi.get_global_func("runtime.config_threadpool", allow_missing=True) is None:
+        ctypes.CDLL(str(_find_runtime(folder)), ctypes.RTLD_GLOBAL)
+    return tvm_ffi
+
+
+def _find_runtime(folder: Path) -> Path:
+    given = os.environ.get(RUNTIME)
+    places = [Path(given)] if given else [folder, *(Path(entry) / "tvm" / "lib" for entry in sys.path)]
+    for place in places:
+        if place.is_file():
+            return place
+        for name in _NAMES:
+            if (place / name).is_file():
+                return place / name
+    raise LoadError(
+        f"libtvm_runtime is neither beside the model nor in an installed apache-tvm; name its place in {RUNTIME}."
+    )

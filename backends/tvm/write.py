@@ -1,0 +1,51 @@
+"""Compiling a lowered graph for every variant and writing what comes out."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from qcompiler.backends.tvm.artifact import Library, Parameters, write_index
+from qcompiler.backends.tvm.compile_kernel import target_config
+from qcompiler.backends.tvm.compile_model import compile_model
+from qcompiler.backends.tvm.cpu_features import Variant
+
+if TYPE_CHECKING:
+    from qcompiler.backends.tvm.target import TvmCpu
+
+CORES = 64
+"""What loops may be split for; how many there are is known when the model runs."""
+
+
+def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
+    """Write ``path``, the index, and the files it names.
+
+    Raises:
+        UnsupportedError: a node cannot be imported.
+        OutputError: the disk is full.
+    """
+    stem = path.with_suffix("")
+    libraries: list[Library] = []
+    parameters = Parameters(stem.with_name(f"{stem.name}.params"))
+    for variant, machine, config in _wanted(target):
+        ending = "tar" if machine != platform.machine() else "so"
+        imported, executable = compile_model(model, variant, config)
+        qualifier = f"{machine}." if target.crossed else ""
+        library = Library(f"{stem.name}.{qualifier}{variant}.{ending}", variant, machine)
+        executable.export_library(str(stem.with_name(library.file)))
+        if not libraries:
+            parameters.write(imported.parameters)
+        libraries.append(library)
+    write_index(model, path, libraries, parameters)
+
+
+def _wanted(target: TvmCpu) -> list[tuple[Variant, str, dict[str, Any]]]:
+    """Variant, machine and TVM's description of each library; for another machine one for checks here, too."""
+    if not target.crossed:
+        return [(variant, target.machine, target_config(variant, CORES)) for variant in target.variants_built]
+    config = {"kind": "llvm", "mtriple": target.mtriple, "num-cores": CORES}
+    here = (Variant.PLAIN, platform.machine(), target_config(Variant.PLAIN, CORES))
+    return [(Variant.PLAIN, target.machine, config), here]

@@ -1,0 +1,107 @@
+"""Loading in fresh processes: Python without the package tvm, and C++."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler import CompileResult
+from qcompiler.backends.tvm.cpu_features import MASK
+from tests.backends.tvm.compiled import WIDTH, compiled, data
+from tests.backends.tvm.kernels.running import RUNNABLE, needs_tvm
+
+pytestmark = [needs_tvm, pytest.mark.tvm]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
+    return compiled(tmp_path_factory.mktemp("compiled"), "int8_dynamic", "tvm-cpu")
+
+
+def installed(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def test_python_needs_no_compiler(result: CompileResult, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", data(5)["x"])
+    program = f"""
+import sys
+sys.modules.update(tvm=None, qcompiler=None, onnxruntime=None)   # importing any of them fails
+sys.path.insert(0, {str(result.path.parent)!r})
+import numpy as np
+from load_model import Model
+model = Model({str(result.path.parent)!r}, threads=2)
+np.save({str(tmp_path / "y.npy")!r}, model.run({{"x": np.load({str(tmp_path / "x.npy")!r})}})["y"])
+print(model.variant)
+"""
+    environment = {**os.environ, "QCOMPILER_TVM_RUNTIME": str(installed("tvm") / "lib")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == RUNNABLE[0]
+    # The same library and the same rows: two threads share out whole tiles.
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), result.session().run(data(5))["y"])
+
+
+def test_cpp_runs_the_model_in_the_variant_of_the_cpu(result: CompileResult, tmp_path: Path) -> None:
+    program = build_example(result.path.parent, tmp_path / "example")
+    expected = result.session().run({"x": np.zeros((3, WIDTH), np.float32)})["y"]
+    expected = np.asarray(expected, np.float32).reshape(-1)[:8]
+    for mask, variant in ((None, RUNNABLE[0]), ("", "plain")):
+        environment = os.environ | ({} if mask is None else {MASK: mask})
+        done = subprocess.run(
+            [program, result.path, "3", str(WIDTH)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        first, second = done.stdout.splitlines()
+        assert first == f"variant {variant}"
+        # Six digits are printed; variants differ in the last bits of floats.
+        np.testing.assert_allclose(
+            [float(word) for word in second.split()[1:]], expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_cpp_refuses_files_of_another_model(result: CompileResult, tmp_path: Path) -> None:
+    folder = shutil.copytree(result.path.parent, tmp_path / "copy")
+    index = json.loads((folder / result.path.name).read_text())
+    (folder / index["parameters"]["file"]).write_bytes(b"something else")
+    program = build_example(folder, tmp_path / "example")
+    done = subprocess.run(
+        [program, folder / result.path.name, "3"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "is not the file that was compiled with this index" in done.stderr
+
+
+def build_example(folder: Path, program: Path) -> Path:
+    """Compile the example beside a model."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ here")
+    headers, libraries = (
+        installed("tvm_ffi") / "include",
+        [installed("tvm") / "lib", installed("tvm_ffi") / "lib"],
+    )
+    command = [compiler, "-std=c++17", "-O0", str(folder / "example.cc"), "-o", str(program), f"-I{headers}"]
+    command += [f"-L{path}" for path in libraries] + [f"-Wl,-rpath,{path}" for path in libraries]
+    done = subprocess.run(
+        [*command, "-ltvm_runtime", "-ltvm_ffi"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return program
