@@ -94,6 +94,16 @@ def let(value: Expr) -> Expr:
     return T.Bind(value)
 
 
+def opaque(value: Expr) -> Expr:
+    """An int32 that bounds of loops are made of, hidden from TVM's analysis of ranges.
+
+    That analysis ends in an error where it takes a sum to be able to reach 2^31.
+    """
+    hidden = T.alloc_buffer((1,), "int32")
+    T.buffer_store(hidden, value, [0])
+    return let(hidden[0])
+
+
 def cast(value: Expr, dtype: str, lanes: int = LANES) -> Expr:
     """Convert every lane."""
     return T.cast(value, f"{dtype}x{lanes}" if lanes > 1 else dtype)
@@ -129,8 +139,8 @@ def round_to_int(value: Expr, lanes: int = LANES) -> Expr:
 class Register:
     """A vector that is assigned more than once.
 
-    It has no scope: TVM puts a small buffer on the stack, from where LLVM takes it into a register, but allocates one of
-    the scope "local" from the runtime, at every turn of the loop it stands in.
+    It has no scope: TVM puts a small buffer on the stack, from where LLVM takes it into a register, but allocates one
+    of the scope "local" from the runtime, at every turn of the loop it stands in.
     """
 
     def __init__(self, dtype: str, lanes: int = LANES) -> None:

@@ -1,0 +1,97 @@
+"""Softmax over the last axis.
+
+    y[m, n] = e^(x[m, n] - max_n x[m, n]) / sum_n e^(x[m, n] - max_n x[m, n])
+
+Rows of any length: the last vector of a row is read and written one value at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.functions import exp
+from qcompiler.backends.tvm.kernels.vectors import (
+    LANES,
+    Buffer,
+    Expr,
+    PrimFunc,
+    Register,
+    T,
+    across,
+    build,
+    let,
+    load,
+    parameter,
+    rows_parameter,
+    splat,
+    store,
+)
+
+LOWEST = -3.4028234663852886e38
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """One kernel; the same for every variant.
+
+    Attributes:
+        scale: that values are multiplied by first.
+
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, N]``; ``y`` float32 ``[M, N]``.  Both numbers are
+    known only at the call.
+    """
+
+    variant: Variant
+    scale: float = 1.0
+
+
+def softmax(spec: Softmax, name: str = "softmax") -> PrimFunc:
+    """The kernel."""
+    return build(name, lambda: _body(spec))
+
+
+def _body(spec: Softmax) -> None:
+    rows, columns = rows_parameter(), rows_parameter()
+    x, y = (parameter(name, (rows, columns), "float32") for name in ("x", "y"))
+    scale = splat(T.float32(spec.scale))
+    with T.parallel(0, rows) as row:
+        largest, total = Register("float32"), Register("float32")
+        largest.clear(T.float32(LOWEST))
+        total.clear(T.float32(0.0))
+        for value, _ in _vectors(x, y, row, columns, fill=-math.inf):
+            largest.set(T.max(largest.value, value * scale))
+        most = let(splat(across(largest.value, T.max)))
+        for value, put in _vectors(x, y, row, columns, fill=-math.inf):
+            power = exp(let(value * scale - most))
+            put(power)
+            total.set(total.value + power)
+        inverse = let(splat(T.float32(1.0) / across(total.value, lambda a, b: a + b)))
+        for value, put in _vectors(y, y, row, columns, fill=0.0):
+            put(let(value * inverse))
+
+
+def _vectors(
+    source: Buffer, target: Buffer, row: Expr, columns: Expr, *, fill: float
+) -> Iterator[tuple[Expr, Callable[[Expr], None]]]:
+    """The vectors of a row, each with what writes one in its place; missing lanes are ``fill``."""
+    with T.serial(0, T.floordiv(columns, LANES)) as index:
+        place = [row, index * LANES]
+        yield let(load(source, place)), partial(store, target, place)
+    rest = let(T.floormod(columns, LANES))
+    with T.If(rest > 0), T.Then():
+        first = let(columns - rest)
+        tail = T.alloc_buffer((LANES,), "float32")
+        store(tail, [0], splat(T.float32(fill)))
+        with T.serial(0, rest) as lane:
+            T.buffer_store(tail, source[row, first + lane], [lane])
+        yield let(load(tail, [0])), partial(_put_tail, target, tail, row, first, rest)
+
+
+def _put_tail(target: Buffer, tail: Buffer, row: Expr, first: Expr, count: Expr, value: Expr) -> None:
+    store(tail, [0], value)
+    with T.serial(0, count) as lane:
+        T.buffer_store(target, tail[lane], [row, first + lane])
