@@ -93,6 +93,10 @@ class _Change:
         return (self.images, *size, channels) if last else (self.images, channels, *size)
 
     def body(self) -> None:
+        with T.sblock("root"):  # which TVM expects of functions of one tensor
+            self._loops()
+
+    def _loops(self) -> None:
         spec = self.spec
         self.x, self.y = (
             self._flat(self.x, spec.channels, spec.last),
