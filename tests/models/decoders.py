@@ -40,9 +40,9 @@ def _made(
 
 FAMILIES: Mapping[str, Callable[[], Any]] = {
     "llama": _made("Llama", **GROUPED),
-    "qwen2": _made("Qwen2", tie_word_embeddings=True, **GROUPED),
+    "qwen2": _made("Qwen2", tie_word_embeddings=True, **{**GROUPED, **ONE}),
     "qwen3": _made("Qwen3", head_dim=16, **{**GROUPED, **ONE}),
-    "mistral": _made("Mistral", sliding_window=WINDOW, **GROUPED),
+    "mistral": _made("Mistral", sliding_window=WINDOW, **{**GROUPED, **ONE}),
     "gemma": _made("Gemma", head_dim=16, **{**SMALL, **ONE, "num_key_value_heads": 1}),
     "gemma2": _made("Gemma2", head_dim=16, sliding_window=WINDOW, **GROUPED),
     "gemma3": _made(

@@ -31,6 +31,8 @@ transformers: Any = pytest.importorskip("transformers", reason="the extra export
 torch: Any = pytest.importorskip("torch", reason="the extra export is not installed")
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+ONE = {"num_hidden_layers": 1}
+"""Where one layer shows it all: tracing takes most of the time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ CASES = {
         "/encoder/layer.0/attention/self/query/MatMul",
     ),
     "bert-classifier": Case(
-        lambda: transformers.BertForSequenceClassification(bert_config(num_labels=3, type_vocab_size=1)),
+        lambda: transformers.BertForSequenceClassification(
+            bert_config(num_labels=3, type_vocab_size=1, **ONE)
+        ),
         MASKED,
         {"logits": ("batch", 3)},
         "/classifier/Gemm",
@@ -75,7 +79,7 @@ CASES = {
     ),
     "vit": Case(
         lambda: transformers.ViTForImageClassification(
-            transformers.ViTConfig(image_size=32, patch_size=8, num_labels=5, **SMALL)
+            transformers.ViTConfig(image_size=32, patch_size=8, num_labels=5, **{**SMALL, **ONE})
         ),
         {"pixel_values": ("batch", 3, 32, 32)},
         {"logits": ("batch", 5)},
@@ -91,7 +95,9 @@ CASES = {
     ),
     "qwen2": Case(
         lambda: transformers.Qwen2ForCausalLM(
-            transformers.Qwen2Config(vocab_size=99, num_key_value_heads=2, tie_word_embeddings=True, **SMALL)
+            transformers.Qwen2Config(
+                vocab_size=99, num_key_value_heads=2, tie_word_embeddings=True, **{**SMALL, **ONE}
+            )
         ),
         MASKED,
         {"logits": (*TOKENS, 99)},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ torch: Any = pytest.importorskip("torch", reason="the extra export is not instal
 from qcompiler.errors import ModelError, OptionError, UnsupportedError, VerificationError  # noqa: E402
 from qcompiler.models.export_choice import ExportChoice, export_checkpoint  # noqa: E402
 from qcompiler.models.export_decoder import DecoderReport, export_decoder, is_decoder  # noqa: E402
+from tests.models.conftest import Exported  # noqa: E402
 from tests.models.decoders import FAMILIES, SMALL, VOCABULARY, Steps, build  # noqa: E402
 
 PLAIN = {"bloom"}
@@ -25,22 +25,6 @@ PLAIN = {"bloom"}
 
 TOLERANCE = 2e-5
 """float32 sums of two layers in another order, relative to logits of order 5."""
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, DecoderReport]]:
-    """The model and the report of its export, made once for each family."""
-    root = tmp_path_factory.mktemp("decoders")
-    made: dict[str, tuple[Any, DecoderReport]] = {}
-
-    def export(family: str) -> tuple[Any, DecoderReport]:
-        if family not in made:
-            model = build(family)
-            model.save_pretrained(root / family)
-            made[family] = model, export_decoder(root / family, root / f"{family}-onnx")
-        return made[family]
-
-    return export
 
 
 def tokens(batch: int = 2, length: int = 24, seed: int = 0) -> Any:
@@ -53,7 +37,7 @@ def torch_logits(model: Any, ids: Any, **given: Any) -> Any:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_family(family: str, exported: Callable[[str], tuple[Any, DecoderReport]]) -> None:
+def test_family(family: str, exported: Exported) -> None:
     """24 tokens are four windows of the families that have one."""
     model, report = exported(family)
     assert report.attention == ("standard operators" if family in PLAIN else "GroupQueryAttention")
@@ -85,7 +69,7 @@ def _without_end(steps: Steps, prompt: Any, count: int) -> Any:
     return np.concatenate(found, axis=1)
 
 
-def test_names_and_axes(exported: Callable[[str], tuple[Any, DecoderReport]]) -> None:
+def test_names_and_axes(exported: Exported) -> None:
     _, report = exported("llama")
     past, present = ("batch", 2, "past_sequence", 8), ("batch", 2, "total_sequence", 8)
     parts = [f"{layer}.{part}" for layer in range(2) for part in ("key", "value")]
@@ -105,7 +89,7 @@ def test_names_and_axes(exported: Callable[[str], tuple[Any, DecoderReport]]) ->
 
 
 def test_rows_of_different_length_are_padded_on_the_right(
-    exported: Callable[[str], tuple[Any, DecoderReport]],
+    exported: Exported,
 ) -> None:
     model, report = exported("llama")
     ids, mask = tokens(length=9).numpy(), np.ones((2, 9), np.int64)
@@ -120,7 +104,7 @@ def test_rows_of_different_length_are_padded_on_the_right(
     np.testing.assert_allclose(second[1:, 0], expected[:, 5], atol=1e-4)
 
 
-def test_tied_embeddings_stay_one_initializer(exported: Callable[[str], tuple[Any, DecoderReport]]) -> None:
+def test_tied_embeddings_stay_one_initializer(exported: Exported) -> None:
     model, report = exported("qwen2")
     large = [
         value.const_value.size
@@ -131,17 +115,15 @@ def test_tied_embeddings_stay_one_initializer(exported: Callable[[str], tuple[An
     assert large == [VOCABULARY * 32]
 
 
-def test_folder_and_genai_config(tmp_path: Path) -> None:
-    model = build("llama")
-    model.save_pretrained(tmp_path / "in")
-    (tmp_path / "in" / "tokenizer.json").write_text("{}")
-    report = export_decoder(tmp_path / "in", tmp_path / "out")
+def test_folder_and_genai_config(exported: Exported) -> None:
+    _, report = exported("llama")
+    folder = report.model.parent
     names = {
         "config.json", "generation_config.json", "genai_config.json", "model.onnx", "tokenizer.json",
     }  # fmt: skip
-    assert set(report.files) == names == {path.name for path in (tmp_path / "out").iterdir()}
+    assert set(report.files) == names == {path.name for path in folder.iterdir()}
     assert not any("tokenizer" in note for note in report.notes)
-    genai = json.loads((tmp_path / "out" / "genai_config.json").read_text())
+    genai = json.loads((folder / "genai_config.json").read_text())
     assert genai["model"]["type"] == "llama"
     assert (genai["model"]["eos_token_id"], genai["model"]["pad_token_id"]) == (2, 0)
     assert genai["model"]["context_length"] == 128
@@ -152,8 +134,8 @@ def test_folder_and_genai_config(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_stored_type_and_shards(tmp_path: Path, dtype: str) -> None:
-    model = build("llama").to(getattr(torch, dtype))
-    model.save_pretrained(tmp_path / "in", max_shard_size="20KB")
+    model = build("qwen3").to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "in", max_shard_size="10KB")
     assert len(list((tmp_path / "in").glob("*.safetensors"))) > 1
     report = export_decoder(tmp_path / "in", tmp_path / "out")
     assert report.weights == dtype
@@ -166,9 +148,7 @@ def test_stored_type_and_shards(tmp_path: Path, dtype: str) -> None:
     assert any("no tokenizer" in note for note in report.notes)
 
 
-def test_plain_attention_on_request(
-    tmp_path: Path, exported: Callable[[str], tuple[Any, DecoderReport]]
-) -> None:
+def test_plain_attention_on_request(tmp_path: Path, exported: Exported) -> None:
     """Standard operators, and rows that go on by several tokens at once."""
     model, report = exported("llama")
     report = export_decoder(report.model.parent.parent / "llama", tmp_path, attention="plain")
@@ -181,7 +161,7 @@ def test_plain_attention_on_request(
 
 
 def test_a_wrong_result_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build("llama").save_pretrained(tmp_path / "in")
+    build("phi").save_pretrained(tmp_path / "in")
     with pytest.raises(VerificationError, match="logits differ from torch"):
         export_decoder(tmp_path / "in", tmp_path / "out", tolerance=1e-12)
     assert not (tmp_path / "out").exists()
@@ -225,7 +205,7 @@ def test_broken_checkpoints(tmp_path: Path) -> None:
 
 
 def test_choice_of_export(tmp_path: Path) -> None:
-    build("llama").save_pretrained(tmp_path / "lm")
+    build("qwen3").save_pretrained(tmp_path / "lm")
     bert = transformers.BertModel(
         transformers.BertConfig(**{**SMALL, "num_hidden_layers": 1}, type_vocab_size=1)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from qcompiler.models.genai_config import UNLIMITED, genai_config, model_type
+from tests.models.conftest import Exported
 
 GENAI_MISSING = "onnxruntime-genai is not installed (pip install onnxruntime-genai)"
 
@@ -38,14 +40,14 @@ def test_architectures_that_genai_has_no_name_for_are_plain_decoders() -> None:
 
 @pytest.mark.export
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma3"])
-def test_genai_generates_the_same_tokens(family: str, tmp_path: Path) -> None:
+def test_genai_generates_the_same_tokens(family: str, tmp_path: Path, exported: Exported) -> None:
     genai: Any = pytest.importorskip("onnxruntime_genai", reason=GENAI_MISSING)
     pytest.importorskip("transformers", reason="the extra export is not installed")
-    from qcompiler.models.export_decoder import export_decoder
-    from tests.models.decoders import Steps, build
+    from tests.models.decoders import Steps
 
-    build(family).save_pretrained(tmp_path / "in")
-    report = export_decoder(tmp_path / "in", tmp_path / "out")
+    _, report = exported(family)
+    shutil.copytree(report.model.parent, tmp_path / "out")
+    (tmp_path / "out" / "tokenizer.json").unlink(missing_ok=True)
     prompt = np.array([[5, 17, 33, 60, 61]])
     wanted = Steps(report.model, 1).greedy(prompt, 20)[0].tolist()
     config = json.loads((tmp_path / "out" / "genai_config.json").read_text())
