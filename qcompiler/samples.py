@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from qcompiler.data import Feed, FeedSource, hold_out, input_specs, open_each
+from qcompiler.data.kinds import RANDOM as RANDOM_DATA
+from qcompiler.data.kinds import refuse_unread
 from qcompiler.data.random import invent
 from qcompiler.errors import CalibrationError
 from qcompiler.request import CompileOptions
@@ -107,6 +109,7 @@ def _opened(model: ir.Model, calibration: object | None, options: CompileOptions
         return Samples(split.calibration, split.held_out, split.held_out.description, warnings)
     limit = min(options.data.limit or RANDOM_SAMPLES, RANDOM_SAMPLES)
     invented = invent(specs, dataclasses.replace(options.data, limit=limit))
+    refuse_unread(options.data, [RANDOM_DATA.but(name="random data, and no data is given")])
     return Samples(None, invented, "random numbers, for want of data", invented=True)
 
 

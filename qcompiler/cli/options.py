@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -146,10 +146,15 @@ def with_size_first(target: str | None, *, beside_recipe: bool) -> str:
     """The words of ``--target`` with its option ``size_first`` on.
 
     Raises:
-        OptionError: the target may stand in a recipe, which this would replace.
+        OptionError: the target may stand in a recipe, which this would replace, or knows no second form.
     """
+    from qcompiler.pipeline.registry import target_class
+
     if target is None and beside_recipe:
         raise OptionError(
             "--size-first beside a recipe says nothing about its target; write target: ort-cpu:size_first=true there."
         )
-    return f"{target or 'ort-cpu'}:size_first=true"
+    name = (target or "ort-cpu").partition(":")[0]
+    if all(field.name != "size_first" for field in fields(target_class(name))):
+        raise OptionError(f"--size-first: target {name} keeps one form of every weight anyway; leave it out.")
+    return f"{target or name}:size_first=true"

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.data import DataOptions, FeedSource
-from qcompiler.errors import CalibrationError
+from qcompiler.errors import CalibrationError, OptionError
 from qcompiler.request import CompileOptions
 from qcompiler.samples import RANDOM_SAMPLES, open_samples
 
@@ -33,6 +33,11 @@ def test_calibration_never_sees_what_verifies(model: ir.Model) -> None:
     assert not rows(samples.calibration) & rows(samples.held_out)
     assert rows(samples.held_out)
     assert samples.warnings == ()
+
+
+def test_options_of_data_that_is_not_given_are_refused(model: ir.Model) -> None:
+    with pytest.raises(OptionError, match="--tokenizer cannot apply to random data, and no data is given"):
+        open_samples(model, None, CompileOptions(data=DataOptions(tokenizer="lm/")))
 
 
 def test_with_data_to_verify_on_all_else_calibrates(model: ir.Model) -> None:

@@ -19,5 +19,5 @@ def test_adds_an_option_to_the_target() -> None:
 def test_refuses_what_it_would_replace_or_repeat() -> None:
     with pytest.raises(OptionError, match="beside a recipe"):
         with_size_first(None, beside_recipe=True)
-    with pytest.raises(OptionError, match="no option 'size_first'"):
-        parse_target(with_size_first("onnx", beside_recipe=False))
+    with pytest.raises(OptionError, match="target onnx keeps one form of every weight"):
+        with_size_first("onnx", beside_recipe=False)
