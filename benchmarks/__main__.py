@@ -24,7 +24,7 @@ SCRIPTS = (
 )
 """Scripts that need assets, with the words that each is given."""
 
-OF_OUR_OWN = ("repository_models", "low_bit pydoc_lm", "llama_speed")
+OF_OUR_OWN = ("repository_models", "low_bit pydoc_lm", "low_bit_solvers", "llama_speed")
 """Scripts that need none."""
 
 SCRATCH = "llama_shape memory"

@@ -24,6 +24,7 @@ ORDER = (
     "pydoc_lm",
     "calibration_memory",
     *low_bit_table.NAMES,
+    "low_bit_solvers",
     llama_table.NAME,
     "llama_shape_memory",
 )
