@@ -130,13 +130,21 @@ def _last_axis(twins: Twins, value: ir.Value) -> ir.Value | None:
 
 
 def _put_standard(
-    twins: Twins, node: ir.Node, first: Twin, inputs: list[ir.Value | None], dtype: str, codes: Codes | None
+    twins: Twins,
+    node: ir.Node,
+    first: Twin,
+    inputs: list[ir.Value | None],
+    dtype: str,
+    codes: Codes | None,
+    axis: int | None = None,
 ) -> str:
     """The same standard node on twins."""
     shape = turned(node.outputs[0], batch(first))
     made = twins.make(node.op_type, inputs, {}, shape, dtype, name=str(node.name), domain="")
     for attribute in node.attributes.values():
         made.attributes.add(attribute)
+    if axis is not None:
+        made.attributes.add(ir.AttrInt64("axis", axis))
     twins.cover(node, node, Twin(made.outputs[0], codes), made)
     return node.op_type
 
@@ -183,6 +191,20 @@ def padded(twins: Twins, node: ir.Node, imports: Imports) -> str:
     )
 
 
+def concatenated(twins: Twins, node: ir.Node, imports: Imports) -> str:
+    """Concat along the channels, of codes where all stand for the same values."""
+    del imports
+    found = [twins.found.get(value) for value in node.inputs if value is not None]
+    first, images = found[0], [twin for twin in found if twin is not None]
+    if first is None or len(images) < len(found) or integer(node, "axis", 0) % IMAGE_RANK != 1:
+        return ""
+    same = all(twin.codes == first.codes for twin in images)
+    kept = same and (first.codes is not None or all(_is_codes(twin) for twin in images))
+    inputs: list[ir.Value | None] = [twin.value if kept else twins.as_floats(twin, node) for twin in images]
+    dtype, codes = ("uint8", first.codes) if kept else ("float32", None)
+    return _put_standard(twins, node, first, inputs, dtype, codes, axis=LAST.index(1))
+
+
 _SAME: tuple[str, ...] = (
     "Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Neg", "Relu",
     "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
@@ -195,5 +217,6 @@ RULES: dict[str, Rule] = {
     "QuantizeLinear": quantize,
     "Slice": sliced,
     "Pad": padded,
+    "Concat": concatenated,
     **dict.fromkeys(_SAME, elementwise),
 }

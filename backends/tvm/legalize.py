@@ -10,6 +10,7 @@ from qcompiler.backends.onnxruntime.fusions import fuse_all
 from qcompiler.backends.tvm.expand import expand_constants
 from qcompiler.backends.tvm.fuse_epilogue import fuse_epilogues
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
+from qcompiler.backends.tvm.layout import lower_convolutions
 from qcompiler.backends.tvm.lower_gather import lower_gather
 from qcompiler.backends.tvm.lower_int8 import lower_int8
 from qcompiler.backends.tvm.lower_low_bit import lower_low_bit
@@ -23,6 +24,8 @@ def legalize(model: ir.Model) -> LegalizeReport:
     model.graph.opset_imports.setdefault(DOMAIN, 1)
     remove_unused(model)
     InlinePass()(model)
+    lowered += lower_convolutions(model)
+    remove_unused(model)
     fusions["epilogue"] = fuse_epilogues(model)
     expanded = expand_constants(model)
     remove_unused(model)

@@ -7,14 +7,19 @@ import onnx_ir as ir
 from qcompiler.backends.base import Support
 from qcompiler.graph.weighted import weight_refusal, weighted
 
+_FOLLOWS = Support(static=True, follows=True, output="required")
+_MOVES = Support(static=True, follows=True, same_scale=True, output="required")
+
 SUPPORT = {
+    "Conv": Support(static=True),
+    **dict.fromkeys(("Add", "AveragePool", "GlobalAveragePool"), _FOLLOWS),
+    **dict.fromkeys(("MaxPool", "GlobalMaxPool", "Slice", "Concat", "Flatten", "Reshape"), _MOVES),
     "MatMul": Support(static=True, dynamic=True, output="never"),
     "Gemm": Support(static=True, dynamic=True, output="never"),
     "Gather": Support(weight_only=True),
 }
 
 _REASONS = {
-    "Conv": "there is no integer convolution kernel yet",
     "ConvTranspose": "there is no integer ConvTranspose kernel",
     "LSTM": "recurrent networks are not imported",
     "GRU": "recurrent networks are not imported",

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.importing import (
+    convolution,
     elementwise,
     kernels,
     movement,
@@ -30,6 +31,7 @@ CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
     **products.CONVERTERS,
     **quantization.CONVERTERS,
     **kernels.CONVERTERS,
+    **convolution.CONVERTERS,
 }
 """By ``op_type``, or ``domain::op_type`` outside the standard."""
 
@@ -43,10 +45,12 @@ class Imported:
     Attributes:
         module: ``tvm.IRModule``.
         parameters: the tuple's tensors in order.
+        limits: the largest that symbolic dimensions may be, by name.
     """
 
     module: Any
     parameters: tuple[ir.TensorProtocol, ...]
+    limits: dict[str, int]
 
 
 def import_graph(model: ir.Model, variant: Variant) -> Imported:
@@ -71,7 +75,7 @@ def import_graph(model: ir.Model, variant: Variant) -> Imported:
             params=[*inputs, *(variable for variable, _ in parameters)],
         )
     module = relax.transform.BundleModelParams()(builder.get())
-    return Imported(module, tuple(tensor for _, tensor in parameters))
+    return Imported(module, tuple(tensor for _, tensor in parameters), scope.limits)
 
 
 def _input(scope: Scope, value: ir.Value) -> Any:

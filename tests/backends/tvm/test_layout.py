@@ -198,6 +198,26 @@ def test_is_idempotent() -> None:
     assert lowered(model) == first
 
 
+def test_concatenates_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floats, and codes that stand for the same values."""
+    text = """(float[N, 4, 5, 5] x) => (float[N, 8, 5, 5] y, uint8[N, 8, 5, 5] z) {
+        a = Conv(x, w0)
+        b = Relu(a)
+        c = Conv(b, w0)
+        y = Concat<axis = -3>(b, c)
+        q = QuantizeLinear(b, s, o)
+        r = QuantizeLinear(c, s, o)
+        z = Concat<axis = 1>(q, r)
+    }"""
+    constants = {"w0": normal(4, 4, 1, 1), "s": np.array(0.0371, np.float32), "o": np.array(90, np.uint8)}
+    model, x = with_constants(text, constants), normal(2, 4, 5, 5, seed=1)
+    expected = by_onnx_runtime(model, {"x": x})
+    assert lowered(model)["LayoutChange"] == 3
+    floats, codes = run(model, x, monkeypatch)
+    np.testing.assert_allclose(floats, expected[0], rtol=1e-5, atol=1e-5)  # 4 products in float32
+    assert np.abs(codes.astype(int) - expected[1]).max() <= 1  # right at a tie
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
 @pytest.mark.parametrize("size", [7, 8])
 def test_sizes_of_automatic_pads(mode: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
