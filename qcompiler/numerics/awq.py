@@ -36,8 +36,8 @@ class Scaling:
     Attributes:
         scales: ``[K]`` float32; the weights' rows are multiplied by it, the activation divided.
         ratio: the power of the inputs' magnitude that was best; 0 where no scaling was.
-        before: relative output error without scaling, mean over consumers.
-        after: the same with ``scales``; never above ``before``.
+        before: relative output error without scaling, mean over consumers, of at most ``COLUMNS`` of each.
+        after: the same with ``scales`` on the same columns; never above ``before``.
     """
 
     scales: Float32

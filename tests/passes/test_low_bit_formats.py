@@ -67,6 +67,20 @@ def test_a_file_for_any_runtime_holds_the_bits_that_it_says(words: str, tmp_path
     assert bits.requested <= bits.quantized < bits.requested + 1.1
 
 
+def test_verification_does_not_mistake_what_the_runtime_fuses_for_the_portable_file(tmp_path: Path) -> None:
+    """ONNX Runtime makes MatMulNBits of DequantizeLinear and MatMul, and by default rounds activations there."""
+    options = qcompiler.CompileOptions(verify="numerics", verify_data={"x": normal(24, 256, seed=9)})
+    model = graph(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        net (float[N, 256] x) => (float[N, 64] y) { inner = MatMul (x, w)  y = Relu (inner) }""",
+        {"w": normal(256, 64)},
+    )
+    result = qcompiler.compile(model, "int8", target="onnx", output=tmp_path, options=options)
+    assert result.verification is not None
+    found = {item.value: item.sqnr_db for item in result.verification.lowering.nodes}
+    assert found["inner"] > 100
+
+
 def test_two_bits_take_two_bits_in_a_portable_file(tmp_path: Path) -> None:
     options = qcompiler.CompileOptions(verify="none")
     result = qcompiler.compile(
