@@ -17,6 +17,9 @@ class Function(enum.StrEnum):
     TANH = "tanh"
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
+    ERF = "erf"
+    HARD_SIGMOID = "hard_sigmoid"
+    HARD_SWISH = "hard_swish"
 
 
 def apply(function: Function, value: Expr) -> Expr:
@@ -38,6 +41,12 @@ def apply(function: Function, value: Expr) -> Expr:
         case Function.GELU_TANH:
             inner = _all(0.7978845608028654) * (x + _all(0.044715) * x * x * x)
             return _all(0.5) * x * (_all(1.0) + tanh(inner))
+        case Function.ERF:
+            return erf(x)
+        case Function.HARD_SIGMOID:
+            return hard_sigmoid(x)
+        case Function.HARD_SWISH:
+            return x * hard_sigmoid(x)
 
 
 def exp(value: Expr) -> Expr:
@@ -60,6 +69,11 @@ def exp(value: Expr) -> Expr:
 def sigmoid(value: Expr) -> Expr:
     """1 / (1 + e^-x)."""
     return let(_all(1.0) / (_all(1.0) + exp(_all(0.0) - value)))
+
+
+def hard_sigmoid(value: Expr) -> Expr:
+    """``min(max(x / 6 + 1/2, 0), 1)``: the slope of HardSwish of ONNX (its HardSigmoid has another default)."""
+    return let(T.min(T.max(value * _all(1.0 / 6.0) + _all(0.5), _all(0.0)), _all(1.0)))
 
 
 def tanh(value: Expr) -> Expr:

@@ -45,6 +45,9 @@ def reference(function: Function) -> npt.NDArray[np.float64]:
         Function.SILU: x * sigmoid,
         Function.TANH: np.tanh(x),
         Function.GELU: 0.5 * x * (1 + erf(x / math.sqrt(2))),
+        Function.ERF: erf(x),
+        Function.HARD_SIGMOID: np.clip(x / 6 + 0.5, 0, 1),
+        Function.HARD_SWISH: x * np.clip(x / 6 + 0.5, 0, 1),
         Function.GELU_TANH: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     }
     return values[function]
