@@ -22,7 +22,7 @@ from benchmarks import stories, tinylm_data
 from benchmarks.compare import save_samples
 from benchmarks.contender import FAILURE_LENGTH, OURS
 from benchmarks.low_bit_peers import CONFIGURATIONS, quantize
-from benchmarks.perplexity import perplexity_of
+from benchmarks.perplexity import perplexity_of, session_of
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores
 from qcompiler.driver import compile as compile_model
@@ -189,7 +189,7 @@ def measure_pydoc_lm(place: Place) -> list[Row]:
     subject = Subject(
         model=PYDOC_LM.onnx,
         calibration={"windows": PYDOC_LM.calibration},
-        score=lambda path: {"perplexity": PYDOC_LM.evaluate(path)},
+        score=lambda path: {"perplexity": PYDOC_LM.evaluate(session_of(path))},
     )
     return measure(subject, place.scratch)
 

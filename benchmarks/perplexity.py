@@ -1,13 +1,17 @@
-"""Perplexity of a model file over rows of token ids, in ONNX Runtime as it is deployed."""
+"""Perplexity of a model file over rows of token ids, in ONNX Runtime with every weight as its format says."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.measure.sessions import timing_session
+from qcompiler.measure.sessions import timing_options, timing_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Ids = npt.NDArray[np.int64]
 
@@ -22,7 +26,7 @@ def perplexity_of(path: Path, ids: Ids, lengths: Ids | None = None) -> float:
         ids: ``[n, T]``.
         lengths: tokens of each row that count, ``[n]``; all of them by default.
     """
-    session = timing_session(path, threads=1)
+    session = session_of(path)
     counts = np.full(len(ids), ids.shape[1]) if lengths is None else lengths
     total, predicted = 0.0, 0
     for start in range(0, len(ids), BATCH):
@@ -32,6 +36,17 @@ def perplexity_of(path: Path, ids: Ids, lengths: Ids | None = None) -> float:
         total += float(losses[counted].sum())
         predicted += int(counted.sum())
     return float(np.exp(total / predicted))
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    """A session in which nothing rounds activations but what the file says.
+
+    The runtime puts MatMulNBits in the place of DequantizeLinear and MatMul, and by default lets it round
+    activations to int8; nodes that are MatMulNBits in the file keep the accuracy level that they have there.
+    """
+    options = timing_options(threads=1)
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+    return timing_session(path, options=options)
 
 
 def _losses(logits: npt.NDArray[np.generic], ids: Ids) -> npt.NDArray[np.float64]:
