@@ -75,7 +75,7 @@ def _needing_data(made: Pass, model: ir.Model, target: Target, weights: Sequence
 
 def _general(reason: str) -> str:
     """A reason without the names of nodes in it, so that nodes left for the same reason count together."""
-    return re.sub(r" '[^']*'", "", reason)
+    return re.sub(r" '[^']*'", "", re.sub(r"\bshape of '[^']*'", "shape of its input", reason))
 
 
 def _static_reason(item: WeightInfo) -> str:

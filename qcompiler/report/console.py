@@ -41,9 +41,10 @@ def print_table(console: Console, table: Table) -> None:
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
-def print_text(console: Console, text: str, style: str = "") -> None:
+def print_text(console: Console, text: str | Text | Padding, style: str = "") -> None:
     """A paragraph, indented below its heading."""
-    console.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
+    content = Text(text, style=style) if isinstance(text, str) else text
+    console.print(Padding(content, (0, 0, 0, 2), expand=False))
 
 
 def print_list(console: Console, lines: Sequence[str], style: str = "") -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
-from qcompiler.report.units import small
 from qcompiler.verify.metrics import EXACT_DB, format_db
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _print_activations(console: Console, activations: Sequence[ActivationReport]
             _range(facts.low, facts.high),
             "run time" if dynamic else _range(facts.clip_low or 0.0, facts.clip_high or 0.0),
             NOTHING if dynamic else f"{facts.clipped_share:.1%}",
-            f"{len(facts.outlier_channels)} of {facts.channels}" if facts.outlier_channels else NOTHING,
+            f"{len(facts.outlier_channels)}/{facts.channels}" if facts.outlier_channels else NOTHING,
             item.name,
         )
     print_table(console, table)
@@ -146,4 +145,4 @@ def _db(value: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{small(low)}..{small(high)}"
+    return f"{low:.2g}..{high:.2g}"

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 from qcompiler.inspect.inspection import Inspection, PassOutlook, ValueInfo, WeightInfo
 from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
@@ -77,14 +79,14 @@ def _could_be(item: WeightInfo) -> str:
 def _print_outlook(console: Console, outlook: Sequence[PassOutlook], target: str) -> None:
     heading(console, f"What passes could do, on {target}")
     for item in outlook:
-        console.print(f"  {item.name}", style="bold", end="")
-        console.print(f": {item.note}" if item.note else "")
+        note = f": {item.note.removeprefix(f'{item.name} ')}" if item.note else ""
+        print_text(console, Text.assemble((item.name, "bold"), note))
         if item.can:
             console.print(
                 f"    could take {counted(item.can)}: {100 * item.bytes_share:.0f} % of the weights' bytes"
             )
         for reason, count in item.cannot.items():
-            console.print(f"    would leave {count}: {reason}")
+            print_text(console, Padding(f"would leave {count}: {reason}", (0, 0, 0, 2)))
 
 
 def _print_reasons(console: Console, found: Inspection) -> None:

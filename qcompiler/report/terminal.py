@@ -65,7 +65,7 @@ def _bits(facts: CompileFacts) -> tuple[str, str]:
     if facts.copy_bytes:
         stored += f", {8 * facts.copy_bytes / facts.parameters:.1f} of them int8 copies"
     constants = f"{facts.quantized_share:.0%} of {facts.parameters / 1e6:.3g} M float constants"
-    asked = f"{facts.requested_bits:g} bits asked for, {facts.quantized_bits:.2f} with scales, in {constants}"
+    asked = f"{facts.requested_bits:g} bits asked for, {facts.quantized_bits:.2f} with scales; {constants}"
     return asked, stored
 
 
