@@ -7,7 +7,7 @@
 models into ``OUT`` where they are not there yet (4.4 GB for 22 layers), compiles each in a fresh process within a
 ``--max-ram``, and records seconds, most resident memory and bytes on disk; a compile that took more memory than it was
 allowed is a failure.  GPTQ goes layer by layer, so that its memory does not grow with them: it runs on 1 and on 2
-layers, and the time for 22 is a projection, those of 2 and 20 times what the second layer added.
+layers, and the processor time for 22 is a projection, that of 2 and 20 times what the second layer added.
 """
 
 from __future__ import annotations
@@ -117,17 +117,16 @@ def measure(folder: Path, case: Case) -> Row:
 
 
 def projection(one: Row, two: Row, layers: int = Shape.layers) -> Row:
-    """What ``layers`` layers would take: as much more as the second took than the first."""
-
-    def projected(first: float, second: float) -> float:
-        return rounded(second + (layers - 2) * (second - first))
-
-    if one.failure or two.failure or one.seconds is None or two.seconds is None:
-        return Row(name=f"{OURS} gptq, {layers} layers: projection", failure="needs 1 and 2 layers")
-    first, second = (row.scores.own[PROCESSOR] for row in (one, two))
-    own = {PROCESSOR: projected(first, second), f"{PROCESSOR} a layer": rounded(second - first)}
+    """Processor time of ``layers`` layers: as much more for each as the second took than the first."""
     name = f"{OURS} gptq, {layers} layers: projection from 1 and 2 layers, not run"
-    return Row(name=name, scores=Scores(own=own), seconds=projected(one.seconds, two.seconds))
+    if one.failure or two.failure:
+        return Row(name=name, failure="needs 1 and 2 layers")
+    first, second = (row.scores.own[PROCESSOR] for row in (one, two))
+    own = {
+        PROCESSOR: rounded(second + (layers - 2) * (second - first)),
+        f"{PROCESSOR} a layer": rounded(second - first),
+    }
+    return Row(name=name, scores=Scores(own=own))
 
 
 def _memory(folder: Path, results: Path, cases: Sequence[Case] = CASES) -> int:

@@ -121,16 +121,15 @@ def test_the_shape_has_a_billion_parameters() -> None:
     assert Shape().parameters == pytest.approx(1.1e9, rel=0.01)
 
 
-def measured(seconds: float, processor: float) -> Row:
-    return Row(name="", seconds=seconds, scores=Scores(own={PROCESSOR: processor}))
+def measured(processor: float) -> Row:
+    return Row(name="", scores=Scores(own={PROCESSOR: processor}))
 
 
 def test_a_projection_adds_what_the_second_layer_added() -> None:
-    row = projection(measured(100, 80), measured(130, 100), layers=22)
-    assert row.seconds == 130 + 20 * 30
+    row = projection(measured(80), measured(100), layers=22)
     assert row.scores.own == {PROCESSOR: 500, f"{PROCESSOR} a layer": 20}
     assert "projection" in row.name
-    assert projection(Row(name="", failure="killed"), measured(1, 1)).failure
+    assert projection(Row(name="", failure="killed"), measured(1)).failure
 
 
 def test_more_memory_than_allowed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
