@@ -105,11 +105,19 @@ class NodeKernel:
 
 @dataclass(frozen=True)
 class LegalizeReport:
-    """What lowering did, how often each fusion was applied, and options of the target that had to be measured."""
+    """What lowering did.
+
+    Attributes:
+        lowered: every quantized node.
+        fusions: how often each was applied.
+        measured: options of the target that had to be measured.
+        without_effect: options of the target that were set and that nothing in the model is subject to.
+    """
 
     lowered: tuple[Lowering, ...] = ()
     fusions: Mapping[str, int] = field(default_factory=dict)
     measured: Mapping[str, int] = field(default_factory=dict)
+    without_effect: tuple[str, ...] = ()
 
     @property
     def copies(self) -> str:
@@ -119,8 +127,7 @@ class LegalizeReport:
         if not nodes:
             return ""
         return (
-            f"{nodes} weights have an int8 copy for prefill, {size_bytes / 1e6:.1f} MB in all: "
-            "--size-first leaves it out."
+            f"int8 copies for prefill: {nodes}, {size_bytes / 1e6:.1f} MB in all: --size-first leaves it out."
         )
 
 

@@ -24,6 +24,10 @@ def find_warnings(
     if caveat := pipeline.target.caveat():
         found.append(caveat)
     found += _without_effect(built.passes, pipeline.passes)
+    found += [
+        f"target option {name} has no effect: no product has weights of few bits."
+        for name in built.legalized.without_effect
+    ]
     if built.reverted:
         found.append(f"put back to float because they made the model slower: {_names(built.reverted)}.")
     if speed is not None and speed.slower:

@@ -104,7 +104,16 @@ class OrtCpu(Target):
             self.exact, self.size_first, self.per_token, self.weight.largest_code, prefill_rows
         )
         report = legalize(model, fuse=self.fuse, low_bit=options)
-        return dataclasses.replace(report, measured={"prefill_rows": used[0]}) if used else report
+        return dataclasses.replace(
+            report,
+            measured={"prefill_rows": used[0]} if used else {},
+            without_effect=() if _has_products(report) else self._low_bit_options(),
+        )
+
+    def _low_bit_options(self) -> tuple[str, ...]:
+        """Options of products by weights of few bits that are not at their default."""
+        names = ("exact", "size_first", "prefill_rows", "per_token")
+        return tuple(name for name in names if getattr(self, name) != getattr(OrtCpu(), name))
 
     def _prefill_rows(self) -> int:
         from qcompiler.backends.onnxruntime.prefill_rows import USUAL_ROWS, measured_prefill_rows
@@ -134,3 +143,10 @@ class OrtCpu(Target):
         from qcompiler.backends.onnxruntime.kernels import read_kernels
 
         return read_kernels(path, nodes)
+
+
+def _has_products(report: LegalizeReport) -> bool:
+    """Whether a product by a weight of few bits was lowered: all its kernels are made of these two."""
+    return any(
+        "MatMulNBits" in item.kernel or item.reason.endswith("int8 columns") for item in report.lowered
+    )

@@ -68,6 +68,13 @@ def test_the_second_of_two_equal_passes_is_named_too() -> None:
     assert found == ("int8_dynamic changed nothing: no node is of its kind, or float any more.",)
 
 
+def test_options_of_the_target_that_nothing_is_subject_to_are_named() -> None:
+    built = made(quantized=("a",))
+    report = dataclasses.replace(built.legalized, without_effect=("size_first",))
+    (warning,) = warnings(dataclasses.replace(built, legalized=report))
+    assert warning == "target option size_first has no effect: no product has weights of few bits."
+
+
 def test_a_cache_in_int8_is_no_shortfall() -> None:
     cache = PassReport("kv_int8", (NodeDecision("a", "GroupQueryAttention", "transformed", "int8 cache"),))
     assert warnings(dataclasses.replace(made(), passes=(cache,)), passes=(KvInt8(),)) == ()

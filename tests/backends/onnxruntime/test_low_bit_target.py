@@ -102,3 +102,12 @@ def test_the_manifest_records_the_threshold_that_was_measured(
     )
     assert given.path.read_bytes() == measured.path.read_bytes()
     assert given.manifest.target == measured.manifest.target
+
+
+def test_options_of_few_bits_have_no_effect_without_them() -> None:
+    target = OrtCpu(size_first=True, per_token=False)
+    assert target.legalize(build(LARGE)).without_effect == ()
+    no_weights = build(LARGE)
+    target.legalize(no_weights)  # now it has none of the dialect any more
+    assert target.legalize(no_weights).without_effect == ("size_first", "per_token")
+    assert OrtCpu().legalize(no_weights).without_effect == ()

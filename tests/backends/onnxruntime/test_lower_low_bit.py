@@ -78,7 +78,7 @@ def test_known_rows_need_one_form(rows: str, kernel: str) -> None:
 def test_what_the_copy_costs_is_said() -> None:
     report = legalize(build(LARGE), fuse=True, low_bit=options())
     assert report.lowered[0].copy_bytes == LARGE.k * LARGE.n + 2 * LARGE.n
-    assert report.copies.startswith("1 weights have an int8 copy for prefill, 0.1 MB")
+    assert report.copies.startswith("int8 copies for prefill: 1, 0.1 MB")
     assert legalize(build(LARGE), fuse=True, low_bit=options(size_first=True)).copies == ""
 
 
