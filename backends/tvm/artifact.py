@@ -72,8 +72,21 @@ class Parameters:
             raise cannot_write(self.path.name, error) from error
 
 
-def write_index(model: ir.Model, path: Path, libraries: Sequence[Library], parameters: Parameters) -> None:
+def write_index(
+    model: ir.Model,
+    path: Path,
+    libraries: Sequence[Library],
+    parameters: Parameters,
+    limits: Mapping[str, int],
+) -> None:
     """Copy the loaders beside ``path`` and write the index.
+
+    Args:
+        model: as lowered.
+        path: of the index.
+        libraries: the fastest first.
+        parameters: as written.
+        limits: the largest that symbolic dimensions may be, by name.
 
     Raises:
         OutputError: the disk is full.
@@ -88,6 +101,7 @@ def write_index(model: ir.Model, path: Path, libraries: Sequence[Library], param
             "entry": "main",
             "inputs": [_described(value) for value in model.graph.inputs],
             "outputs": [_described(value) for value in model.graph.outputs],
+            "limits": dict(limits),
             "features": {str(feature): sorted(flags) for feature, flags in FLAGS.items()},
             "libraries": [_library(item) for item in libraries],
             "parameters": {"file": parameters.path.name, "tensors": parameters.tensors},

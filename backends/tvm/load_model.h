@@ -30,6 +30,11 @@
 #include <string>
 #include <vector>
 
+namespace tvm::runtime::threading {
+void SetMaxConcurrency(int threads);
+void ResetThreadPool();
+}  // namespace tvm::runtime::threading
+
 namespace qcompiler {
 
 namespace ffi = tvm::ffi;
@@ -164,7 +169,11 @@ class Model {
 
   std::vector<ffi::Tensor> Run(const std::vector<ffi::Tensor>& inputs) {
     if (inputs.size() != this->inputs().size()) throw std::runtime_error("as many tensors as inputs are expected");
-    ffi::Function::GetGlobalRequired("runtime.config_threadpool")(1, threads_);
+    for (size_t i = 0; i < inputs.size(); ++i) CheckLimits(i, inputs[i]);
+    if (Threads() != threads_) {
+      tvm::runtime::threading::SetMaxConcurrency(Threads() = threads_);
+      tvm::runtime::threading::ResetThreadPool();
+    }
     std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
     arguments.emplace_back(parameters_);
     ffi::Any found;
@@ -176,6 +185,12 @@ class Model {
 
  private:
   using Object = ffi::json::Object;
+
+  /*! How many threads the runtime's pool has now: it is one for all models. */
+  static int& Threads() {
+    static int count = 0;
+    return count;
+  }
 
   static ffi::Any At(const Object& object, const char* key) { return object.at(ffi::String(key)); }
   static std::string Text(const Object& object, const char* key) { return At(object, key).cast<ffi::String>(); }
@@ -201,6 +216,18 @@ class Model {
       if (fits) return library;
     }
     throw std::runtime_error(std::string("no library for this ") + host.machine + " CPU; compile for it");
+  }
+
+  void CheckLimits(size_t index, const ffi::Tensor& tensor) const {
+    auto input = At(index_, "inputs").cast<ffi::Array<ffi::Any>>()[index].cast<Object>();
+    auto dims = At(input, "shape").cast<ffi::Array<ffi::Any>>();
+    auto limits = At(index_, "limits").cast<Object>();
+    for (size_t i = 0; i < dims.size() && i < static_cast<size_t>(tensor.ndim()); ++i) {
+      auto name = dims[i].try_cast<ffi::String>();
+      if (name && limits.count(*name) && tensor.size(i) > limits.at(*name).cast<int64_t>()) {
+        throw std::runtime_error(std::string(*name) + " is larger than the model allows");
+      }
+    }
   }
 
   std::set<std::string> Features() const {

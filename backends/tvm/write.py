@@ -29,6 +29,7 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
     """
     stem = path.with_suffix("")
     libraries: list[Library] = []
+    limits: dict[str, int] = {}
     parameters = Parameters(stem.with_name(f"{stem.name}.params"))
     for variant, machine, config in _wanted(target):
         ending = "tar" if machine != platform.machine() else "so"
@@ -38,8 +39,9 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
         executable.export_library(str(stem.with_name(library.file)))
         if not libraries:
             parameters.write(imported.parameters)
+            limits = imported.limits
         libraries.append(library)
-    write_index(model, path, libraries, parameters)
+    write_index(model, path, libraries, parameters, limits)
 
 
 def _wanted(target: TvmCpu) -> list[tuple[Variant, str, dict[str, Any]]]:

@@ -10,10 +10,12 @@ import onnx_ir as ir
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.importing import (
+    attention,
     convolution,
     elementwise,
     kernels,
     movement,
+    norms,
     products,
     quantization,
     reductions,
@@ -28,6 +30,8 @@ CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
     **views.CONVERTERS,
     **movement.CONVERTERS,
     **reductions.CONVERTERS,
+    **norms.CONVERTERS,
+    **attention.CONVERTERS,
     **products.CONVERTERS,
     **quantization.CONVERTERS,
     **kernels.CONVERTERS,

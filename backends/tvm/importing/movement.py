@@ -45,13 +45,34 @@ def _slice(scope: Scope, node: ir.Node) -> Expr:
     for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
         begin.append(_bound(start, shape[axis], step, last=False))
         end.append(_bound(stop, shape[axis], step, last=True))
-    cut = scope.emit(relax.op.strided_slice(source, axes, begin, end, [int(step) for step in steps]))
     if all(isinstance(place, int) for place in (*begin, *end)):
-        return cut
+        return relax.op.strided_slice(source, axes, begin, end, [int(step) for step in steps])
+    if any(step != 1 for step in steps):
+        raise UnsupportedError("a slice with steps between places that are known only at run time")
+    return _window(scope, source, dict(zip(axes, zip(begin, end, strict=True), strict=True)))
+
+
+def _window(scope: Scope, source: Expr, places: dict[int, tuple[Dim, Dim]]) -> Expr:
+    """Neighbours along some axes, from and to sizes known only at run time; nothing behind the end is ever read."""
+    from tvm import te, tirx
+
+    shape = scope.shape(source)
     wanted = list(shape)
-    for axis, first, last, step in zip(axes, begin, end, steps, strict=True):
-        wanted[axis] = simplified(last - first) if step == 1 else scope.shape(cut)[axis]
-    return scope.checked(cut, wanted)
+    for axis, (start, end) in places.items():
+        wanted[axis] = simplified(end - start)
+        if isinstance(shape[axis], int) and isinstance(start, int) and start == 0:
+            scope.limit(end, shape[axis])
+
+    def pick(data: Any) -> Any:
+        def at(*indices: Any) -> Any:
+            moved = list(indices)
+            for axis, (start, _) in places.items():
+                moved[axis] = tirx.min(indices[axis] + start, shape[axis] - 1)
+            return data(*moved)
+
+        return te.compute(wanted, at, name="window")
+
+    return scope.builder.emit_te(pick, source)
 
 
 def _bound(place: Dim, size: Dim, step: Dim, *, last: bool) -> Dim:

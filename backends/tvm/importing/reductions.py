@@ -77,22 +77,6 @@ def _layer_norm(scope: Scope, node: ir.Node) -> Expr:
     return relax.op.nn.layer_norm(source, gamma, beta, axes, number(node, "epsilon", 1e-5))
 
 
-def rms_norm(scope: Scope, source: Expr, gamma: Expr, epsilon: float) -> Expr:
-    """Root mean square norm over the last axis."""
-    from tvm import relax
-
-    mean = scope.emit(relax.op.mean(scope.emit(relax.op.multiply(source, source)), [-1], keepdims=True))
-    factor = scope.emit(relax.op.rsqrt(scope.emit(relax.op.add(mean, relax.const(epsilon, "float32")))))
-    return scope.emit(relax.op.multiply(scope.emit(relax.op.multiply(source, factor)), gamma))
-
-
-def _rms_norm(scope: Scope, node: ir.Node) -> Expr:
-    source, gamma = scope.inputs(node)[:2]
-    if axis_of(node, "axis", len(scope.shape(source)), -1) != len(scope.shape(source)) - 1:
-        raise UnsupportedError("its norm runs over more than the last axis")
-    return rms_norm(scope, source, gamma, number(node, "epsilon", 1e-5))
-
-
 def _instance_norm(scope: Scope, node: ir.Node) -> Expr:
     from tvm import relax
 
@@ -127,6 +111,5 @@ CONVERTERS: dict[str, Converter] = {
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
     "LayerNormalization": _layer_norm,
-    "RMSNormalization": _rms_norm,
     "InstanceNormalization": _instance_norm,
 }

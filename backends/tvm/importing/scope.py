@@ -39,7 +39,8 @@ class Scope:
         exprs: tensors by value.
         contents: integers by value, where known.
         parameters: names and initializers in the order of the function's last arguments.
-        kernels: what each node was turned into, for the report.
+        functions: generated kernels by their description.
+        limits: the largest that symbolic dimensions may be, by name.
     """
 
     builder: Any
@@ -49,6 +50,7 @@ class Scope:
     contents: dict[ir.Value, Content] = field(default_factory=dict)
     parameters: dict[str, tuple[Any, ir.TensorProtocol]] = field(default_factory=dict)
     functions: dict[object, Any] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
 
     def emit(self, expr: Expr) -> Expr:
         """Bind an expression to a variable whose type is inferred."""
@@ -104,12 +106,11 @@ class Scope:
             raise UnsupportedError("a shape depends on data")
         return [plain(size) for size in shape.values]
 
-    def checked(self, expr: Expr, shape: Sequence[Dim]) -> Expr:
-        """The same tensor, of a shape that is checked when the model runs."""
-        from tvm import relax
-
-        wanted = relax.TensorType(tuple(shape), self.dtype(expr))
-        return self.builder.match_cast(expr, wanted)
+    def limit(self, size: Dim, largest: int) -> None:
+        """Note that a symbolic dimension must not be larger when the model runs."""
+        for name, symbol in self.symbols.items():
+            if same(size, symbol):
+                self.limits[name] = min(largest, self.limits.get(name, largest))
 
     def full(self, shape: Sequence[Dim], fill: float | bool, dtype: str) -> Expr:
         from tvm import relax
@@ -133,6 +134,16 @@ class Scope:
 
         result = relax.TensorType(tuple(shape), dtype)
         return self.emit(relax.call_tir(self.function(key, make), list(inputs), result))
+
+    def call_several(
+        self, key: object, make: Any, inputs: Sequence[Expr], results: Sequence[tuple[Sequence[Dim], str]]
+    ) -> list[Expr]:
+        """Call a kernel with several results, each of a shape and a type."""
+        from tvm import relax
+
+        types = [relax.TensorType(tuple(shape), dtype) for shape, dtype in results]
+        made = self.emit(relax.call_tir(self.function(key, make), list(inputs), types))
+        return [self.emit(relax.TupleGetItem(made, index)) for index in range(len(types))]
 
     def function(self, key: object, make: Any) -> Any:
         """A kernel of the module, generated once for each key."""
