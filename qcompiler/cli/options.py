@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -148,6 +148,7 @@ def with_size_first(target: str | None, *, beside_recipe: bool) -> str:
     Raises:
         OptionError: the target may stand in a recipe, which this would replace, or knows no second form.
     """
+    from qcompiler.pipeline.options import describe
     from qcompiler.pipeline.registry import target_class
 
     if target is None and beside_recipe:
@@ -155,6 +156,6 @@ def with_size_first(target: str | None, *, beside_recipe: bool) -> str:
             "--size-first beside a recipe says nothing about its target; write target: ort-cpu:size_first=true there."
         )
     name = (target or "ort-cpu").partition(":")[0]
-    if all(field.name != "size_first" for field in fields(target_class(name))):
+    if all(option.name != "size_first" for option in describe(target_class(name))):
         raise OptionError(f"--size-first: target {name} keeps one form of every weight anyway; leave it out.")
     return f"{target or name}:size_first=true"
