@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.diagnosis.outliers import outliers_of, spread
 from qcompiler.diagnosis.quantizers import Affine
-from qcompiler.diagnosis.weight_faults import Fault, outliers_of, sqnr_db
+from qcompiler.diagnosis.weight_faults import Fault, sqnr_db
 from qcompiler.numerics.affine import affine_parameters, dequantize, quantize
 from qcompiler.verify.metrics import HUGE
 
@@ -111,8 +112,8 @@ def activation_facts(
         best_range,
         channels.size,
         outliers_of(channels, ratio) if channels.size > 1 else (),
-        _spread(channels),
-        _spread(rows),
+        spread(channels),
+        spread(rows),
         float(np.mean(masked)) if masked.size else 0.0,
         None,
     )
@@ -144,11 +145,6 @@ def _channels(array: Floats) -> int:
 def _row_magnitudes(values: Sequence[Floats]) -> Floats:
     rows = [np.abs(x).reshape(-1, x.shape[-1]).max(axis=1) for x in values if x.ndim in (2, 3) and x.size]
     return np.concatenate(rows).astype(np.float64) if rows else np.zeros(0)
-
-
-def _spread(magnitude: Floats) -> float:
-    middle = float(np.median(magnitude)) if magnitude.size else 0.0
-    return float(magnitude.max()) / middle if middle > 0 else 1.0
 
 
 def _range_db(values: Floats, low: float, high: float, limits: tuple[int, int]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcompiler.diagnosis.effects import Effect
 from qcompiler.diagnosis.facts import ActivationReport, Culprit, NodeFacts
 from qcompiler.verify.metrics import format_db
 
@@ -18,6 +19,7 @@ GOOD_DB = 40.0
 """Outputs above it lose nothing that matters; only faults are told."""
 
 _GAIN_DB = 3.0
+_CANCELLED_DB = 6.0
 _SHOWN = 3
 
 
@@ -60,10 +62,17 @@ def culprits(
 def _is_guilty(item: Culprit, outputs_db: float) -> bool:
     if item.effect is None:
         return bool(item.fault)
+    if is_contradictory(item.effect, outputs_db):
+        return False
     if item.fault and item.share >= FAULTY_SHARE:
         return True
     gain = item.effect.without - outputs_db
     return outputs_db < GOOD_DB and (item.share >= SHARE or gain >= _GAIN_DB)
+
+
+def is_contradictory(effect: Effect, outputs_db: float) -> bool:
+    """Whether a part is worse alone than in company: a transform changed it together with others."""
+    return effect.only < outputs_db - _CANCELLED_DB and effect.without < outputs_db + _GAIN_DB
 
 
 def _of_node(item: NodeFacts, outputs_db: float) -> Culprit | None:
@@ -79,7 +88,29 @@ def _of_node(item: NodeFacts, outputs_db: float) -> Culprit | None:
         _share(item.effect.only, outputs_db) if item.effect is not None else 0.0,
         item.effect,
         fault.text if fault is not None else "",
+        _weight_cause(item),
     )
+
+
+def _weight_cause(item: NodeFacts) -> str:
+    for facts in item.weights:
+        if facts.per_channel_db is not None and facts.per_channel_db > facts.sqnr_db + _GAIN_DB:
+            return (
+                f"one scale for all channels, the widest of which spans {facts.channel_ratio:.0f}x the median one: "
+                f"{facts.sqnr_db:.1f} dB, where a scale for each reaches {facts.per_channel_db:.1f}"
+            )
+    return ""
+
+
+def _activation_cause(item: ActivationReport) -> str:
+    facts = item.facts
+    if facts.outlier_channels:
+        count = len(facts.outlier_channels)
+        return f"{count} of {facts.channels} channels are outliers, up to {facts.outlier_ratio:.0f}x the median one"
+    if facts.best_db > facts.sqnr_db + _GAIN_DB:
+        low, high = facts.best_range
+        return f"[{low:.3g}, {high:.3g}] would be a better range: {facts.best_db:.1f} dB"
+    return ""
 
 
 def _of_activation(item: ActivationReport, outputs_db: float) -> Culprit | None:
@@ -95,11 +126,18 @@ def _of_activation(item: ActivationReport, outputs_db: float) -> Culprit | None:
         _share(item.effect.only, outputs_db) if item.effect is not None else 0.0,
         item.effect,
         fault.text if fault is not None else "",
+        _activation_cause(item),
     )
 
 
 def _share(only_db: float, outputs_db: float) -> float:
     return float(10.0 ** min((outputs_db - only_db) / 10.0, 10.0))
+
+
+def costliest(nodes: Sequence[NodeFacts], most: int) -> list[NodeFacts]:
+    """The measured nodes that make most noise at the outputs, in the order of the float model."""
+    known = [(item.effect.only, index) for index, item in enumerate(nodes) if item.effect is not None]
+    return [nodes[index] for _, index in sorted(sorted(known)[:most], key=lambda pair: pair[1])]
 
 
 def verdict(
@@ -130,6 +168,8 @@ def _sentence(item: Culprit, outputs_db: float) -> str:
     reason = item.fault or f"its error alone is {format_db(item.alone_db)}"
     if item.fault:
         text = f"{what} is wrong: {reason}."
+    elif item.cause:
+        text = f"{what} costs most: {item.cause}."
     else:
         text = f"{what} costs most, though nothing is wrong with it: {reason}."
     if item.effect is None:

@@ -102,6 +102,7 @@ class Culprit:
         share: of the noise at the outputs, when only this part is quantized; above 1 where errors cancel.
         effect: on the outputs, None where it cannot be measured.
         fault: what is wrong with it; "" where it is only imprecise.
+        cause: why it is imprecise, where that is known.
     """
 
     kind: str
@@ -112,6 +113,20 @@ class Culprit:
     share: float
     effect: Effect | None
     fault: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes that cost most where no single one is to blame, and the outputs with all of them in float.
+
+    Attributes:
+        nodes: as ``--exclude`` takes them.
+        outputs_db: SQNR of the worst float output then.
+    """
+
+    nodes: tuple[str, ...]
+    outputs_db: float
 
 
 @dataclass(frozen=True)

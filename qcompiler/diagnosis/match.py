@@ -1,7 +1,8 @@
 """Which value of the quantized model is which value of the float model.
 
 1. By name. Quantizers rename what they quantize: ``x`` may have become ``x_quantized``, ``x_QuantizeLinear_Input``,
-   ``x_DequantizeLinear_Output``. All three values of a quantizer are tried, with and without such suffixes.
+   ``x_DequantizeLinear_Output``. All three values of a quantizer are tried, with and without such suffixes. Where the
+   range of its codes replaced a Relu or Clip, it holds what that makes.
 2. By structure, for what no name tells: a node whose inputs are matched makes the same value as the one node of the
    float model of the same type that reads the same values and constants of the same shape. Of several (queries, keys
    and values read one input) each gets the one whose weight is nearest to its own.
@@ -24,6 +25,9 @@ SUFFIXES = (
     *("_output_quantized", "_quantized", "_dequantized", "_unquantized", "_float", "_exposed", "_codes"),
 )
 """What quantizers put behind the name of a value; ``_float`` and ``_exposed`` come from lifting."""
+
+CLIPS = ("Relu", "Clip")
+"""Operators that a range of codes can stand for."""
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, None)
 _SAMPLE = 4096
@@ -99,6 +103,8 @@ class _Matcher:
             known = next((name for name in chain if name in self._floats), None)
             if known is not None and item.before.producer() is not None:
                 self._put(known, str(item.before.name))
+        for item in self._quantizers:
+            self._move_behind_clip(item)
         taken = {str(value.name) for item in self._quantizers for value in item.behind}
         left = [name for name in _float_outputs(self._lifted) if name not in taken]
         for name in left:
@@ -108,6 +114,23 @@ class _Matcher:
             known = next((base for base in base_names(name) if base in self._floats), None)
             if known is not None:
                 self._put(known, name)
+
+    def _move_behind_clip(self, item: Quantizer) -> None:
+        """What stands behind a quantizer that took over a Relu or Clip is what these make, whatever its name says."""
+        name = self._names.get(str(item.before.name))
+        uses = list(self._floats[name].uses()) if name in self._floats else []
+        if (
+            name is None
+            or len(uses) != 1
+            or uses[0].node.op_type not in CLIPS
+            or self._floats[name].is_graph_output()
+        ):
+            return
+        clipped = str(uses[0].node.outputs[0].name)
+        still = {use.node.op_type for value in (item.before, *item.behind) for use in value.uses()}
+        if clipped not in self.pairs and not still & set(CLIPS):
+            del self.pairs[name], self._names[str(item.before.name)]
+            self._put(clipped, str(item.before.name))
 
     def by_structure(self) -> bool:
         """One round; whether it found anything."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcompiler.diagnosis.blame import GOOD_DB
-from qcompiler.diagnosis.facts import ActivationReport, Culprit, NodeFacts, Remedy
+from qcompiler.diagnosis.facts import ActivationReport, Culprit, Group, NodeFacts, Remedy
 
 _GAIN_DB = 2.0
+_WORTH_DB = 15.0
+_ROWS = 3.0
 _FUNCTIONS = (
     "Relu",
     "Gelu",
@@ -126,6 +128,7 @@ def remedies(
     nodes: Sequence[NodeFacts],
     activations: Sequence[ActivationReport],
     outputs_db: tuple[float, float | None],
+    spread: Group | None = None,
 ) -> tuple[Remedy, ...]:
     """The most useful first; none where nothing is to be gained.
 
@@ -136,16 +139,18 @@ def remedies(
         nodes: all quantized nodes.
         activations: all quantized activations.
         outputs_db: of the worst output as it is, and with all culprits in float.
+        spread: what costs most where there is no culprit.
     """
     guilty = {item.name for item in found}
-    spread = not found and outputs_db[0] < GOOD_DB
     coarse = [item for item in nodes if spread or (item.name in guilty and item.fault is None)]
     lines = [
         *_new_ranges(command, recipe, [item for item in activations if item.name in guilty]),
         *_new_weights(command, recipe, [item for item in found if item.kind == "weight" and item.fault]),
-        *_smoothed(command, recipe, [item for item in activations if item.name in guilty]),
         *_finer(command, recipe, coarse),
+        *_smoothed(command, recipe, [item for item in activations if _matters(item, outputs_db[0])]),
+        *_corrected(command, recipe, nodes, spread),
         *_excluded(command, recipe, found, outputs_db),
+        *_group_excluded(command, recipe, spread, outputs_db[0]),
     ]
     return tuple({item.command: item for item in reversed(lines)}.values())[::-1]
 
@@ -175,28 +180,42 @@ def _new_weights(command: Command, recipe: Recipe, wrong: Sequence[Culprit]) -> 
     return [Remedy(text, command.line(recipe))]
 
 
-def _smoothed(command: Command, recipe: Recipe, wrong: Sequence[ActivationReport]) -> list[Remedy]:
+def _matters(item: ActivationReport, outputs_db: float) -> bool:
+    """Whether a sound activation makes a share of the noise that is worth a pass."""
+    if item.facts.fault is not None or item.effect is None or outputs_db >= GOOD_DB:
+        return False
+    return item.effect.only < outputs_db + _WORTH_DB
+
+
+def _smoothed(command: Command, recipe: Recipe, costly: Sequence[ActivationReport]) -> list[Remedy]:
     found = []
-    for item in wrong:
-        if item.facts.fault is not None:
-            continue
-        if item.facts.outlier_channels:
-            behind = item.maker_op in _FUNCTIONS
-            name = "outlier_channels" if behind else "smoothquant"
-            channels = _listed([str(channel) for channel in item.facts.outlier_channels])
-            text = f"outlier channels of {item.name} ({channels}): {item.facts.outlier_ratio:.0f}x the median"
-            if name in recipe.names and name == "smoothquant":
-                found.append(Remedy(text, command.line(recipe.with_option(name, "alpha", "0.8"))))
-            elif name not in recipe.names:
-                found.append(Remedy(text, command.line(recipe.with_first(name))))
-        elif item.facts.clip_low is None and item.facts.row_ratio > 3 and "int8_dynamic" in recipe.names:
-            text = f"tokens of {item.name} differ {item.facts.row_ratio:.0f}x in magnitude: a scale for each"
-            per_token = recipe.with_option("int8_dynamic", "granularity", "token")
-            found.append(Remedy(text, command.line(per_token)))
-        elif item.facts.best_db > item.facts.sqnr_db + _GAIN_DB and "int8_static" in recipe.names:
-            text = f"clip {item.name} to [{item.facts.best_range[0]:.3g}, {item.facts.best_range[1]:.3g}]"
-            found.append(Remedy(text, command.line(recipe.with_option("int8_static", "calibrator", "mse"))))
+    behind = [item for item in costly if item.facts.outlier_channels and item.maker_op in _FUNCTIONS]
+    others = [item for item in costly if item.facts.outlier_channels and item.maker_op not in _FUNCTIONS]
+    if behind and "outlier_channels" not in recipe.names:
+        text = f"compute the few large channels of {_outliers(behind)} in float"
+        found.append(Remedy(text, command.line(recipe.with_first("outlier_channels"))))
+    if others:
+        text = f"move outliers of {_outliers(others)} into the weights"
+        smoothed = recipe.with_first("smoothquant")
+        if "smoothquant" in recipe.names:
+            smoothed = recipe.with_option("smoothquant", "alpha", "0.8")
+        found.append(Remedy(text, command.line(smoothed)))
+    rows = [item for item in costly if item.facts.clip_low is None and item.facts.row_ratio > _ROWS]
+    if rows and "int8_dynamic" in recipe.names:
+        text = (
+            f"a scale for each token: tokens of {_listed([item.name for item in rows])} differ in magnitude"
+        )
+        found.append(Remedy(text, command.line(recipe.with_option("int8_dynamic", "granularity", "token"))))
+    wide = [item for item in costly if item.facts.best_db > item.facts.sqnr_db + _GAIN_DB]
+    if wide and "int8_static" in recipe.names:
+        text = f"ranges of least squared error for {_listed([item.name for item in wide])}"
+        found.append(Remedy(text, command.line(recipe.with_option("int8_static", "calibrator", "mse"))))
     return found
+
+
+def _outliers(items: Sequence[ActivationReport]) -> str:
+    worst = max(items, key=lambda item: item.facts.outlier_ratio)
+    return f"{_listed([item.name for item in items])} (up to {worst.facts.outlier_ratio:.0f}x the median channel)"
 
 
 def _finer(command: Command, recipe: Recipe, coarse: Sequence[NodeFacts]) -> list[Remedy]:
@@ -217,6 +236,26 @@ def _finer(command: Command, recipe: Recipe, coarse: Sequence[NodeFacts]) -> lis
         text = "codes by output error instead of rounding to nearest, at the same size"
         found.append(Remedy(text, command.line(recipe.with_option(low, "solver", "gptq"))))
     return found
+
+
+def _corrected(
+    command: Command, recipe: Recipe, nodes: Sequence[NodeFacts], spread: Group | None
+) -> list[Remedy]:
+    """Biases, where many convolutions each lose a little."""
+    convolutions = sum(item.op_type == "Conv" for item in nodes)
+    if spread is None or 2 * convolutions < len(nodes) or "bias_correction" in recipe.names:
+        return []
+    text = "take back the mean error that rounded weights add to every convolution"
+    longer = replace(recipe, passes=(*recipe.passes, ("bias_correction", {})))
+    return [Remedy(text, command.line(longer))]
+
+
+def _group_excluded(command: Command, recipe: Recipe, spread: Group | None, before: float) -> list[Remedy]:
+    if spread is None or spread.outputs_db < before + _GAIN_DB:
+        return []
+    text = f"leave the {len(spread.nodes)} nodes in float that cost most"
+    measured = f" (outputs {before:.1f} -> {spread.outputs_db:.1f} dB, measured)"
+    return [Remedy(text + measured, command.line(recipe, spread.nodes))]
 
 
 def _excluded(

@@ -13,11 +13,11 @@ import onnx_ir as ir
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.collect import Progress
 from qcompiler.data import DataOptions, Feed, input_specs, open_data
-from qcompiler.diagnosis.blame import culprits, suspects, verdict
+from qcompiler.diagnosis.blame import GOOD_DB, costliest, culprits, is_contradictory, suspects, verdict
 from qcompiler.diagnosis.effects import Effects
 from qcompiler.diagnosis.errors import Scene, measure, scene
 from qcompiler.diagnosis.examine import Examiner
-from qcompiler.diagnosis.facts import ActivationReport, Culprit, Diagnosis, NodeFacts, OutputFacts
+from qcompiler.diagnosis.facts import ActivationReport, Culprit, Diagnosis, Group, NodeFacts, OutputFacts
 from qcompiler.diagnosis.lift import lift
 from qcompiler.diagnosis.match import match
 from qcompiler.diagnosis.pairing import pair_models, require_related
@@ -50,6 +50,15 @@ class DiagnoseOptions:
     threads: int = 1
     data: DataOptions = field(default_factory=DataOptions)
 
+
+ROUNDS = 3
+"""Of looking for culprits behind those that were found."""
+
+USABLE_DB = 20.0
+"""Above it the outputs are near enough to float that there is no further culprit to look for."""
+
+GROUP = 4
+"""Nodes that are left in float together where none is to blame."""
 
 DEFAULT = DiagnoseOptions()
 
@@ -90,8 +99,9 @@ def diagnose(
     examiner = Examiner(here, measure(here), options.outlier_ratio)
     effects = Effects(here)
     nodes, activations = _with_effects(examiner, effects, options.suspects, told)
-    to_blame = culprits(nodes, activations, effects.worst_db)
-    mended = _mended(here, effects, to_blame)
+    nodes = _believable(nodes, effects.worst_db)
+    to_blame, mended = _blamed(here, effects, nodes, activations)
+    spread = None if to_blame or effects.worst_db >= GOOD_DB else _group(here, effects, nodes)
     outputs = _outputs(effects, quantized, here)
     where = quantized if isinstance(quantized, str | Path) else None
     recipe = recipe_of(Path(where) if where is not None else None, nodes, activations)
@@ -107,7 +117,7 @@ def diagnose(
         nodes,
         activations,
         examiner.growth(),
-        remedies(command, recipe, to_blame, nodes, activations, (effects.worst_db, mended)),
+        remedies(command, recipe, to_blame, nodes, activations, (effects.worst_db, mended), spread),
         _notes(here, outputs, len(feeds)),
     )
 
@@ -152,6 +162,46 @@ def _with_effects(
         progress("measuring suspects", done, total)
         activations[index] = replace(activations[index], effect=effects.of_quantizer(known[index][0]))
     return tuple(nodes), tuple(activations)
+
+
+def _believable(nodes: Sequence[NodeFacts], outputs_db: float) -> tuple[NodeFacts, ...]:
+    """The nodes, without faults where these were seen to be transforms: then what was not measured may be one too."""
+    doubtful = [item.effect is not None and is_contradictory(item.effect, outputs_db) for item in nodes]
+    unsure = any(doubtful)
+    return tuple(
+        replace(item, weights=tuple(replace(facts, fault=None) for facts in item.weights))
+        if doubt or (unsure and item.effect is None)
+        else item
+        for item, doubt in zip(nodes, doubtful, strict=True)
+    )
+
+
+def _blamed(
+    here: Scene, effects: Effects, nodes: Sequence[NodeFacts], activations: Sequence[ActivationReport]
+) -> tuple[tuple[Culprit, ...], float | None]:
+    """The culprits, those that only show once the first are in float included, and the outputs without them all."""
+    found: dict[tuple[str, str], Culprit] = {}
+    level, mended = effects.worst_db, None
+    for _ in range(ROUNDS):
+        more = {(item.kind, item.name): item for item in culprits(nodes, activations, level)}
+        if not more.keys() - found.keys():
+            break
+        found |= {key: item for key, item in more.items() if key not in found}
+        mended = _mended(here, effects, list(found.values()))
+        if mended is None or mended < level + 1.0 or mended >= USABLE_DB:
+            break
+        level = mended
+    return tuple(found.values()), mended
+
+
+def _group(here: Scene, effects: Effects, nodes: Sequence[NodeFacts]) -> Group | None:
+    """The costliest nodes together, where none is to blame."""
+    chosen = costliest(nodes, GROUP)
+    if not chosen:
+        return None
+    values = {item.value for item in chosen}
+    reached = effects.without([part for part in here.parts if part.value in values])
+    return Group(tuple(dict.fromkeys(name for item in chosen for name in item.members)), reached)
 
 
 def _mended(here: Scene, effects: Effects, found: Sequence[Culprit]) -> float | None:

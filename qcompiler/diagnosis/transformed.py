@@ -38,21 +38,47 @@ def without_transformed(here: Scene) -> Scene:
         if not suspects:
             break
         dropped |= suspects
-        tried = with_matches(here, here.matches.without(dropped))
-        last = _View(tried, _alone(tried), gathered)
+        last = _View(*_tried(here, dropped), gathered)
     if not dropped:
         return here
     guilty: set[str] = set()
     for group in _groups(here, first.wrong(), dropped):
         if not _is_explained(group, first, last):
             guilty |= group
-    return with_matches(here, here.matches.without(dropped - guilty))
+    kept = dropped - guilty
+    final = _View(*_tried(here, kept), gathered) if guilty else last
+    return with_matches(here, here.matches.without(kept - _restorable(final, here, kept)))
+
+
+def _tried(here: Scene, dropped: set[str]) -> tuple[Scene, dict[str, float]]:
+    tried = with_matches(here, here.matches.without(dropped))
+    return tried, _alone(tried)
+
+
+def _restorable(final: _View, here: Scene, dropped: set[str]) -> set[str]:
+    """Dropped values that are no worse than rounding makes them, and with which no part becomes wrong again."""
+    fine = {
+        part.value
+        for part in here.parts
+        if part.value in dropped and final.gathered[part.lifted] >= _rounding_db(part)
+    }
+    if not fine:
+        return set()
+    again = _View(*_tried(here, dropped - fine), final.gathered)
+    before = {part.value for part in final.wrong()}
+    worse = [part for part in again.wrong() if part.value not in before]
+    bad = {name for part in worse for name in (part.value, *part.inputs)}
+    return {name for group in _groups(here, [], fine) if not group & bad for name in group & fine}
 
 
 def wrong_db(part: Segment) -> float:
     """The SQNR below which a part alone is not merely imprecise."""
     if not part.quantized and not any(str(node.name).endswith(EXPOSED) for node in part.nodes):
         return FLOAT_DB
+    return _rounding_db(part)
+
+
+def _rounding_db(part: Segment) -> float:
     return 25.0 if part.bits >= 8 else 10.0 if part.bits >= 4 else 3.0
 
 
@@ -87,19 +113,27 @@ class _View:
         return [part for part in self.here.parts if self.is_wrong(part)]
 
     def suspects(self) -> set[str]:
-        """Values not to match: float parts that are wrong, and of wrong parts those inputs that are wrong, that no
-        quantized part makes, or that are worse than what is made of them."""
+        """Values not to match: of wrong parts those inputs that are wrong, or worse in the quantized model than what is
+        made of them, and what these are made of if worse too; else, of float parts, what the part makes."""
         makers = {part.value: part for part in self.here.parts}
         public = {str(value.name) for value in self.here.lifted.model.graph.outputs}
-        found = set()
+        found: set[str] = set()
         for part in self.wrong():
-            if wrong_db(part) == FLOAT_DB and part.lifted not in public:
-                found.add(part.value)
-            for maker in (makers[name] for name in part.inputs if name in makers):
-                worse = self.gathered[maker.lifted] < self.gathered[part.lifted] - _SLIGHTLY_DB
-                plain = part.quantized and not maker.quantized
-                if self.is_wrong(maker) or plain or worse:
-                    found.add(maker.value)
+            inputs = self._bad_inputs(part, makers)
+            if not inputs and wrong_db(part) == FLOAT_DB and part.lifted not in public:
+                inputs = {part.value}
+            found |= inputs
+        return found
+
+    def _bad_inputs(self, part: Segment, makers: Mapping[str, Segment]) -> set[str]:
+        limit = self.gathered[part.lifted] - _SLIGHTLY_DB
+        pending = [makers[name] for name in part.inputs if name in makers]
+        found = {maker.value for maker in pending if self.is_wrong(maker)}
+        while pending:
+            maker = pending.pop()
+            if self.gathered[maker.lifted] < limit and maker.value not in found:
+                found.add(maker.value)
+                pending += [makers[name] for name in maker.inputs if name in makers]
         return found
 
 

@@ -8,12 +8,13 @@ factor, or one offset; or values beyond the largest code were cut, or most codes
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.diagnosis.outliers import channel_ratio, outlier_channels
 from qcompiler.diagnosis.stored import Stored
 from qcompiler.numerics.affine import along_axis
 from qcompiler.verify.metrics import EXACT_DB
@@ -26,6 +27,9 @@ _CLEARLY_DB = 6.0
 
 _MENDED_DB = 10.0
 """How much better it must become by what is taken for the fault."""
+
+_ENOUGH_DB = {32: 25.0}
+"""Biases have 32 bits and may be corrected on purpose; they matter less than the weight beside them."""
 
 _CLIPPED = 1e-3
 _RELATED = 0.5
@@ -54,6 +58,8 @@ class WeightFacts:
         clip_low: smallest value of the codes.
         clip_high: largest.
         clipped_share: share of weights beyond these by more than a tenth.
+        per_channel_db: what one scale for each output channel would reach, where there is one for all.
+        channel_ratio: the range of the widest output channel against that of the median one.
         outlier_channels: output channels whose largest magnitude is more than ``k`` times the median one.
         fault: what is wrong, None where nothing is.
     """
@@ -68,6 +74,8 @@ class WeightFacts:
     clip_low: float
     clip_high: float
     clipped_share: float
+    per_channel_db: float | None
+    channel_ratio: float
     outlier_channels: tuple[int, ...]
     fault: Fault | None
 
@@ -111,23 +119,19 @@ def weight_facts(
         low,
         high,
         clipped,
+        _per_channel_db(exact, stored, output_axis),
+        channel_ratio(exact, output_axis),
         outlier_channels(exact, output_axis, ratio),
         _fault(exact, made, stored, found, ideal, clipped),
     )
 
 
-def outlier_channels(values: Floats, axis: int, ratio: float) -> tuple[int, ...]:
-    """Channels of ``axis`` whose largest magnitude is over ``ratio`` times the median one, largest first."""
-    if values.ndim < 2 or not values.size:
-        return ()
-    others = tuple(other for other in range(values.ndim) if other != axis % values.ndim)
-    return outliers_of(np.abs(values).max(axis=others), ratio)
-
-
-def outliers_of(magnitude: Floats, ratio: float) -> tuple[int, ...]:
-    """Indices above ``ratio`` times the median, largest first."""
-    found = np.flatnonzero(magnitude > ratio * np.median(magnitude))
-    return tuple(int(index) for index in found[np.argsort(-magnitude[found], kind="stable")])
+def _per_channel_db(exact: Floats, stored: Stored, axis: int) -> float | None:
+    whole = stored.scale is not None and stored.scale.size == 1 and not stored.block_size
+    if not whole or stored.limits is None or stored.bits > 16 or exact.ndim < 2:
+        return None
+    finer = replace(stored, axis=axis, scale=np.ones(exact.shape[axis], np.float32))
+    return sqnr_db(exact, _rounded(exact, finer))
 
 
 def _ideal_db(exact: Floats, stored: Stored) -> float | None:
@@ -175,7 +179,7 @@ def _fault(
     exact: Floats, made: Floats, stored: Stored, found: float, ideal: float | None, clipped: float
 ) -> Fault | None:
     usual = ideal if ideal is not None else 6.0 * stored.bits - 10.0
-    if found > usual - _CLEARLY_DB or not exact.size or found >= 60.0:
+    if found > min(usual - _CLEARLY_DB, _ENOUGH_DB.get(stored.bits, 60.0)) or not exact.size:
         return None
     mends = (_other_axis, _factor, _offset)
     for mend in mends:

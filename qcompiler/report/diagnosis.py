@@ -22,7 +22,7 @@ def print_diagnosis(found: Diagnosis, worst: int) -> None:
     console = stdout_console()
     console.print(f"{found.quantized} against {found.reference}", style="bold", soft_wrap=True)
     console.print(f"  on {found.data}", soft_wrap=True)
-    kinds = Counter(item.kind for item in found.nodes if item.kind)
+    kinds = Counter(item.kind for item in found.nodes if item.kind for _ in item.members)
     stored = [f"{count} weights {kind}" for kind, count in kinds.items()]
     activations = [f"{len(found.activations)} quantized activations"] if found.activations else []
     console.print(f"  {', '.join([*stored, *activations])}", soft_wrap=True)
