@@ -11,9 +11,9 @@ _FOLLOWS = Support(static=True, follows=True, output="required")
 _MOVES = Support(static=True, follows=True, same_scale=True, output="required")
 
 SUPPORT = {
-    "Conv": Support(static=True),
+    "Conv": Support(static=True, output="required"),
     **dict.fromkeys(("Add", "AveragePool", "GlobalAveragePool"), _FOLLOWS),
-    **dict.fromkeys(("MaxPool", "GlobalMaxPool", "Slice", "Concat", "Flatten", "Reshape"), _MOVES),
+    **dict.fromkeys(("MaxPool", "GlobalMaxPool", "Slice", "Concat"), _MOVES),
     "MatMul": Support(static=True, dynamic=True, output="never"),
     "Gemm": Support(static=True, dynamic=True, output="never"),
     "Gather": Support(weight_only=True),
@@ -35,6 +35,6 @@ def support_of(node: ir.Node) -> Support:
         return Support(reason=_REASONS.get(node.op_type, "it is fused in float: no integer kernel"))
     if reason := weight_refusal(node):
         return Support(reason=reason)
-    if weighted(node) is None:
+    if not found.follows and weighted(node) is None:
         return Support(reason="its weight is not a constant of a supported layout")
     return found
