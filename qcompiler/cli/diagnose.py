@@ -28,7 +28,6 @@ def diagnose_command(
         ),
     ] = None,
     reading: PlainReading,
-    samples: Annotated[int, typer.Option("--feeds", help="Runs of the model, at most.", min=1)] = 8,
     suspects: Annotated[
         int, typer.Option(help="Nodes, and activations, whose effect on the outputs is measured.", min=0)
     ] = 8,
@@ -51,7 +50,12 @@ def diagnose_command(
 
     require_files([reference, quantized])
     with plain_names(), progress_display("diagnosing") as progress:
-        options = DiagnoseOptions(samples, suspects, outlier_ratio, threads, reading.options(reference))
+        options = DiagnoseOptions(
+            suspects=suspects,
+            outlier_ratio=outlier_ratio,
+            threads=threads,
+            data=reading.options(reference),
+        )
         found = diagnose(reference, quantized, data, options=options, progress=progress)
     if json:
         print(to_json(found))

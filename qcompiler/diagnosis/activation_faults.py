@@ -23,6 +23,7 @@ _SAMPLE = 1 << 17
 
 _SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 _CLIPPED = 1e-3
+_BESIDE = 0.05
 
 _WIDE = 8.0
 """A range so many times wider than the values wastes three bits; less may be due to the few samples looked at."""
@@ -184,10 +185,11 @@ def _fault(facts: ActivationFacts, written: Affine, read: Affine | None) -> Faul
     if facts.sqnr_db > reachable - _CLEARLY_DB:
         return None
     span, width = max(facts.high - facts.low, 1e-30), written.high - written.low
-    if width > 0.8 * span and facts.clipped_share > _CLIPPED and not width > _WIDE * span:
+    beside = written.low < facts.low - _BESIDE * span or written.high > facts.high + _BESIDE * span
+    if beside and facts.clipped_share > _CLIPPED and width < _WIDE * span:
         return Fault(
             "zero_point",
-            f"the range {clip} is as wide as the values' {real}, but beside it: zero point "
+            f"the range {clip} lies beside the values' {real}: zero point "
             f"{written.zero_point} is off, {facts.clipped_share:.1%} of the values are cut",
         )
     if facts.clipped_share > _CLIPPED:

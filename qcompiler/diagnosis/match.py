@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ CLIPS = ("Relu", "Clip")
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, None)
 _SAMPLE = 4096
-_MOST_ROUNDS = 64
+_FEW = 64
+_MOST_ROUNDS = 1000
 Key = tuple[object, ...]
 
 
@@ -135,14 +137,15 @@ class _Matcher:
     def by_structure(self) -> bool:
         """One round; whether it found anything."""
         candidates: dict[Key, list[ir.Node]] = defaultdict(list)
+        names = {name: name for name in self.pairs}
         for node in self._reference.graph:
-            key = self._key(node, {name: name for name in self.pairs})
-            if key is not None and node.outputs[0].name not in self.pairs:
+            key = self._key(node, names) if node.outputs[0].name not in self.pairs else None
+            if key is not None:
                 candidates[key].append(node)
         wanted: dict[Key, list[ir.Node]] = defaultdict(list)
         for node in self._lifted.graph:
-            key = self._key(node, self._names)
-            if key is not None and node.outputs[0].name not in self._names and key in candidates:
+            key = self._key(node, self._names) if node.outputs[0].name not in self._names else None
+            if key in candidates and key is not None:
                 wanted[key].append(node)
         found = False
         for key, nodes in wanted.items():
@@ -154,20 +157,27 @@ class _Matcher:
         """What a node does to which values, None where one of its inputs is not matched, or nothing but moved."""
         if node.op_type in (*QUANTIZERS, "DequantizeLinear") or not node.outputs or not node.inputs:
             return None
-        if node.outputs[0].dtype not in _FLOATS:
-            return None
-        parts: list[object] = [node.op_type]
+        moves = [node.attributes[name].value for name in ("axis", "perm") if name in node.attributes]
+        parts: list[object] = [node.op_type, str(moves)]
         for value in node.inputs:
             source = self._before.get(value, value) if value is not None else None
             if source is None:
                 parts.append("")
             elif is_constant(source):
-                parts.append(tuple(array_of(source).shape))
+                parts.append(_constant_key(source))
             elif source.name in known:
                 parts.append(known[str(source.name)])
             else:
                 return None
         return tuple(parts)
+
+
+def _constant_key(value: ir.Value) -> Key:
+    """Shapes and indices must be equal, weights of one shape."""
+    assert value.const_value is not None
+    shape = tuple(value.const_value.shape.numpy())
+    whole = value.dtype in (ir.DataType.INT64, ir.DataType.INT32) and math.prod(shape) <= _FEW
+    return (shape, array_of(value).tobytes()) if whole else (shape,)
 
 
 def _float_outputs(model: ir.Model) -> dict[str, ir.Value]:

@@ -37,7 +37,8 @@ class DiagnoseOptions:
     """How closely to look.
 
     Attributes:
-        samples: feeds that are run; fewer where the float model's values would not fit into memory.
+        samples: feeds that are run, where ``data.limit`` does not say; fewer where the float model's values would not
+            fit into memory.
         suspects: parts of each kind whose effect on the outputs is measured.
         outlier_ratio: an outlier channel is so many times the median one.
         threads: within an operator.
@@ -118,7 +119,7 @@ def diagnose(
         activations,
         examiner.growth(),
         remedies(command, recipe, to_blame, nodes, activations, (effects.worst_db, mended), spread),
-        _notes(here, outputs, len(feeds)),
+        _notes(here, outputs, len(feeds), invented=isinstance(data, str) and data == "random"),
     )
 
 
@@ -137,9 +138,10 @@ def _feeds(model: ir.Model, data: object | None, options: DiagnoseOptions) -> tu
             "there is no data to run the models on, and errors depend on it: give samples like those that the model "
             "will see, --data samples.npz."
         )
-    limit = options.data.limit or options.samples * options.data.batch
+    given = options.data.limit
+    limit = given or options.samples * options.data.batch
     source = open_data(data, input_specs(model), replace(options.data, limit=limit))
-    feeds = list(itertools.islice(source, options.samples))
+    feeds = list(source if given else itertools.islice(source, options.samples))
     if not feeds:
         raise CalibrationError(f"{source.description} holds no sample; give at least one.")
     return feeds, source.description
@@ -244,12 +246,14 @@ def _deployed(quantized: str | Path, effects: Effects, here: Scene) -> dict[str,
     return effects.compared([run_feed(session, feed, index) for index, feed in enumerate(here.feeds)])
 
 
-def _notes(here: Scene, outputs: Sequence[OutputFacts], wanted: int) -> tuple[str, ...]:
+def _notes(here: Scene, outputs: Sequence[OutputFacts], wanted: int, *, invented: bool) -> tuple[str, ...]:
     found = []
     if len(here.feeds) < wanted:
         found.append(
             f"only {len(here.feeds)} of {wanted} samples were run: more values would not fit into memory."
         )
+    if invented:
+        found.append("the data is made up of random numbers: ranges and errors on real data will be others.")
     if here.lifted.opaque:
         found.append(f"looked at from outside only: {', '.join(here.lifted.opaque)}.")
     lost = [

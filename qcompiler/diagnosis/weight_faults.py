@@ -186,16 +186,16 @@ def _fault(
         fault = mend(exact, made, stored, found)
         if fault is not None:
             return fault
+    related = _cosine(exact, made)
+    if related < _RELATED:
+        return Fault(
+            "unrelated", f"what is stored has little to do with the float weight (cosine {related:.2f})"
+        )
     if clipped > _CLIPPED:
         return Fault(
             "clipped",
             f"clipped to [{made.min():.3g}, {made.max():.3g}] where the weight spans "
             f"[{exact.min():.3g}, {exact.max():.3g}]: {clipped:.1%} of it is cut",
-        )
-    related = _cosine(exact, made)
-    if related < _RELATED:
-        return Fault(
-            "unrelated", f"what is stored has little to do with the float weight (cosine {related:.2f})"
         )
     return Fault(
         "coarse",
