@@ -18,7 +18,7 @@ from typing import Literal
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.attention_cache import Store
-from qcompiler.backends.tvm.kernels.attention_tile import REGISTERS, Registers, Tile, soft_cap
+from qcompiler.backends.tvm.kernels.attention_tile import REGISTERS, ChangeScores, Registers, Tile, soft_cap
 from qcompiler.backends.tvm.kernels.rotary import Turn
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -34,7 +34,6 @@ from qcompiler.backends.tvm.kernels.vectors import (
     parameter,
     rows_parameter,
     splat,
-    store,
     store_part,
 )
 
@@ -260,30 +259,30 @@ class _Attention:
         else:
             tile.score_columns(columns, self.spec.turn.size)
         changed = self.mask is not None or self.spec.softcap
-        tile.softmax((lambda *of: self._change(head, *of)) if changed else None)
+        tile.softmax(partial(self._open_row, head) if changed else None)
         tile.weigh(self.values, lambda i, *of: self._put_result(head, let(first + i), *of))
 
     def _position(self, row: Expr) -> Expr:
         return let(T.floordiv(T.min(row, self.count - 1), self.spec.group))
 
-    def _change(self, head: list[Expr], value: Expr, row: Expr, key: Expr) -> Expr:
+    def _open_row(self, head: list[Expr], row: Expr) -> ChangeScores:
+        if self.mask is None:
+            return partial(self._change, [])
+        query_head = head[1] * self.spec.group + T.floormod(row, self.spec.group)
+        indices = zip((head[0], query_head, self._position(row)), self.mask_sizes, strict=True)
+        return partial(self._change, [let(T.min(index, size - 1)) for index, size in indices])
+
+    def _change(self, place: list[Expr], value: Expr, key: Expr, *, whole: bool) -> Expr:
         """Soft cap, then mask."""
         if self.spec.softcap:
             value = let(soft_cap(value, self.spec.softcap))
         if self.mask is None:
             return value
-        position = self._position(row)
-        query_head = head[1] * self.spec.group + T.floormod(row, self.spec.group)
-        place = [
-            let(T.min(index, size - 1))
-            for index, size in zip((head[0], query_head, position), self.mask_sizes, strict=True)
-        ]
+        if whole:
+            return value + load(self.mask, [*place, key])
         added = T.alloc_buffer((LANES,), "float32")
-        with T.If(key + LANES <= self.length):
-            with T.Then():
-                store(added, [0], load(self.mask, [*place, key]))
-            with T.Else(), T.serial(0, LANES) as lane:
-                T.buffer_store(added, self.mask[(*place, T.min(key + lane, self.length - 1))], [lane])
+        with T.serial(0, LANES) as lane:
+            T.buffer_store(added, self.mask[(*place, T.min(key + lane, self.length - 1))], [lane])
         return value + load(added, [0])
 
     def _put_result(self, head: list[Expr], row: Expr, first: int, value: Expr, valid: int) -> None:

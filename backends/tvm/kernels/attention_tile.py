@@ -6,13 +6,15 @@ one pass for the largest and one for the sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.attention_cache import Store
-from qcompiler.backends.tvm.kernels.functions import exp, tanh
+from qcompiler.backends.tvm.kernels.functions import exp_below_zero, tanh
 from qcompiler.backends.tvm.kernels.transpose import row_sums
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -48,6 +50,17 @@ REGISTERS = {
 
 Limits = Callable[[Expr], tuple[Expr, Expr]]
 """From a row's number to the first key that it sees and the one behind its last."""
+
+
+class ChangeScores(Protocol):
+    """Changes the scores of one row."""
+
+    def __call__(self, value: Expr, key: Expr, *, whole: bool) -> Expr:
+        """From scores of 16 neighbouring keys to scores; not ``whole``: some of the keys may not exist."""
+
+
+OpenRow = Callable[[Expr], ChangeScores]
+"""From a row's number to what changes its scores."""
 
 
 @dataclass(frozen=True)
@@ -111,34 +124,50 @@ class Tile:
                 sums = row_sums([let(load(products, [lane, 0])) for lane in range(LANES)])
                 store(self.scores, [i, block], sums)
 
-    def softmax(self, change: Callable[[Expr, Expr, Expr], Expr] | None) -> None:
+    def softmax(self, change: OpenRow | None) -> None:
         """Turn scores into e^(score - largest), and sum them; keys that a row does not see get 0.
 
         Args:
-            change: from scores, row and first key to scores: soft cap and mask.
+            change: of scores: soft cap and mask.
         """
         low, high = self.span()
         start = let(T.floordiv(low, LANES))
+        whole = let(T.floordiv(high, LANES) - start)
         count = let(T.floordiv(high + LANES - 1, LANES) - start)
         with T.serial(0, self.rows) as row:
-            first, last = (splat(let(limit)) for limit in self.limits(self.first + row))
+            limits = [splat(let(limit)) for limit in self.limits(self.first + row)]
+            opened = change(let(self.first + row)) if change is not None else None
             largest, total = Register("float32"), Register("float32")
             largest.clear(T.float32(LOWEST))
             total.clear(T.float32(0.0))
-            with T.serial(0, count) as index:
-                place = let((start + index) * LANES)
-                value = let(load(self.scores, [row, place]))
-                if change is not None:
-                    value = let(change(value, self.first + row, place))
-                    store(self.scores, [row, place], value)
-                largest.set(T.max(largest.value, _seen(place, first, last, value, LOWEST)))
+            with T.serial(0, whole) as index:
+                self._see(row, let((start + index) * LANES), limits, largest, _of(opened, whole=True))
+            with T.If(whole < count), T.Then():
+                self._see(row, let((start + whole) * LANES), limits, largest, _of(opened, whole=False))
             most = let(splat(across(largest.value, T.max)))
             with T.serial(0, count) as index:
-                place = let((start + index) * LANES)
-                value = let(_seen(place, first, last, exp(let(load(self.scores, [row, place]) - most)), 0.0))
-                store(self.scores, [row, place], value)
+                place = [row, let((start + index) * LANES)]
+                value = exp_below_zero(load(self.scores, place) - most)
+                store(self.scores, place, value)
                 total.set(total.value + value)
             T.buffer_store(self.sums, across(total.value, lambda a, b: a + b), [row])
+
+    def _see(
+        self,
+        row: Expr,
+        key: Expr,
+        limits: list[Expr],
+        largest: Register,
+        change: Callable[[Expr, Expr], Expr] | None,
+    ) -> None:
+        """Change a vector of scores, hide what the row does not see, and find the largest."""
+        value = let(load(self.scores, [row, key]))
+        if change is not None:
+            value = let(change(value, key))
+        keys, hidden = let(T.ramp(key, 1, LANES)), splat(T.float32(-math.inf))
+        seen = T.Select(keys >= limits[0], T.Select(keys < limits[1], value, hidden), hidden)
+        store(self.scores, [row, key], let(seen))
+        largest.set(T.max(largest.value, load(self.scores, [row, key])))
 
     def weigh(self, values: Store, put: Callable[[int, int, Expr, int], None]) -> None:
         """Hand the mean of the values to ``put``: row of the tile, first column, vector, valid lanes."""
@@ -192,7 +221,5 @@ def _product(query: list[Expr], keys: Store, head: list[Expr], place: Expr) -> E
     return total
 
 
-def _seen(place: Expr, first: Expr, last: Expr, value: Expr, otherwise: float) -> Expr:
-    """``value`` where a key lies between ``first`` and ``last``."""
-    key, other = let(T.ramp(place, 1, LANES)), splat(T.float32(otherwise))
-    return T.Select(key >= first, T.Select(key < last, value, other), other)
+def _of(change: ChangeScores | None, *, whole: bool) -> Callable[[Expr, Expr], Expr] | None:
+    return None if change is None else partial(change, whole=whole)

@@ -54,7 +54,13 @@ def exp(value: Expr) -> Expr:
 
     2^n * e^r with |r| <= ln(2) / 2: the polynomial of Cephes' ``expf``.
     """
-    x = let(T.min(T.max(value, _all(-87.3)), _all(88.3)))
+    return exp_below_zero(let(T.min(value, _all(88.3))))
+
+
+def exp_below_zero(value: Expr) -> Expr:
+    """The same for values up to 88.3."""
+    given = let(value)
+    x = let(T.max(given, _all(-87.3)))
     power = let(round_to_int(x * _all(1.4426950408889634)))
     n = let(cast(power, "float32"))
     r = let((x - n * _all(0.693359375)) - n * _all(-2.12194440e-4))
@@ -63,7 +69,7 @@ def exp(value: Expr) -> Expr:
         p = let(p * r + _all(coefficient))
     two_n = T.reinterpret(f"float32x{LANES}", T.shift_left(power + splat(T.int32(127)), splat(T.int32(23))))
     result = (p * r * r + r + _all(1.0)) * two_n
-    return let(T.Select(value < _all(-87.3), _all(0.0), result))
+    return let(T.Select(given < _all(-87.3), _all(0.0), result))
 
 
 def sigmoid(value: Expr) -> Expr:

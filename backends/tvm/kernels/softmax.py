@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels.functions import exp
+from qcompiler.backends.tvm.kernels.functions import exp_below_zero
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -66,7 +66,7 @@ def _body(spec: Softmax) -> None:
             largest.set(T.max(largest.value, value * scale))
         most = let(splat(across(largest.value, T.max)))
         for value, put in _vectors(x, y, row, columns, fill=-math.inf):
-            power = exp(let(value * scale - most))
+            power = exp_below_zero(value * scale - most)
             put(power)
             total.set(total.value + power)
         inverse = let(splat(T.float32(1.0) / across(total.value, lambda a, b: a + b)))
