@@ -33,6 +33,9 @@ from qcompiler.backends.tvm.kernels.vectors import (
 
 LOWEST = -3.4028234663852886e38
 
+CHAINS = 4
+"""Vectors of which the largest are found at once."""
+
 
 @dataclass(frozen=True)
 class Softmax:
@@ -59,12 +62,9 @@ def _body(spec: Softmax) -> None:
     x, y = (parameter(name, (rows, columns), "float32") for name in ("x", "y"))
     scale = splat(T.float32(spec.scale))
     with T.parallel(0, rows) as row:
-        largest, total = Register("float32"), Register("float32")
-        largest.clear(T.float32(LOWEST))
+        total = Register("float32")
         total.clear(T.float32(0.0))
-        for value, _ in _vectors(x, y, row, columns, fill=-math.inf):
-            largest.set(T.max(largest.value, value * scale))
-        most = let(splat(across(largest.value, T.max)))
+        most = let(splat(_largest(x, row, columns, scale)))
         for value, put in _vectors(x, y, row, columns, fill=-math.inf):
             power = exp_below_zero(value * scale - most)
             put(power)
@@ -74,21 +74,39 @@ def _body(spec: Softmax) -> None:
             put(let(value * inverse))
 
 
+def _largest(x: Buffer, row: Expr, columns: Expr, scale: Expr) -> Expr:
+    """Of a row, by several vectors at once: each waits for the one before it."""
+    found = [Register("float32") for _ in range(CHAINS)]
+    for register in found:
+        register.clear(T.float32(LOWEST))
+    with T.serial(0, T.floordiv(columns, LANES * CHAINS)) as index:
+        for i, register in enumerate(found):
+            value = load(x, [row, (index * CHAINS + i) * LANES])
+            register.set(T.max(register.value, value * scale))
+    first = let(T.floordiv(columns, LANES * CHAINS) * CHAINS)
+    for value, _ in _vectors(x, x, row, columns, fill=-math.inf, first=first):
+        found[0].set(T.max(found[0].value, value * scale))
+    largest = found[0].value
+    for register in found[1:]:
+        largest = let(T.max(largest, register.value))
+    return across(largest, T.max)
+
+
 def _vectors(
-    source: Buffer, target: Buffer, row: Expr, columns: Expr, *, fill: float
+    source: Buffer, target: Buffer, row: Expr, columns: Expr, *, fill: float, first: Expr = 0
 ) -> Iterator[tuple[Expr, Callable[[Expr], None]]]:
-    """The vectors of a row, each with what writes one in its place; missing lanes are ``fill``."""
-    with T.serial(0, T.floordiv(columns, LANES)) as index:
-        place = [row, index * LANES]
+    """Vectors of a row from one on, each with what writes one in its place; missing lanes are ``fill``."""
+    with T.serial(0, T.floordiv(columns, LANES) - first) as index:
+        place = [row, (index + first) * LANES]
         yield let(load(source, place)), partial(store, target, place)
     rest = let(T.floormod(columns, LANES))
     with T.If(rest > 0), T.Then():
-        first = let(columns - rest)
+        start = let(columns - rest)
         tail = T.alloc_buffer((LANES,), "float32")
         store(tail, [0], splat(T.float32(fill)))
         with T.serial(0, rest) as lane:
-            T.buffer_store(tail, source[row, first + lane], [lane])
-        yield let(load(tail, [0])), partial(_put_tail, target, tail, row, first, rest)
+            T.buffer_store(tail, source[row, start + lane], [lane])
+        yield let(load(tail, [0])), partial(_put_tail, target, tail, row, start, rest)
 
 
 def _put_tail(target: Buffer, tail: Buffer, row: Expr, first: Expr, count: Expr, value: Expr) -> None:
