@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from qcompiler.package.manifest import package_versions
+from qcompiler.package.scratch import scratch_folder
 from qcompiler.pipeline.journal import FolderJournal, NoJournal
 from qcompiler.pipeline.options import spelled
 from qcompiler.pipeline.run import Pipeline, is_sequential
@@ -33,8 +33,8 @@ def remembering(
             pipeline.journal, pipeline.work = FolderJournal(folder), folder
             yield
     elif options.verify == "speed":
-        with tempfile.TemporaryDirectory(prefix=".qcompiler-", dir=output.parent) as scratch:
-            pipeline.journal = FolderJournal(Path(scratch))
+        with scratch_folder(output.parent) as scratch:
+            pipeline.journal = FolderJournal(scratch)
             yield
     else:
         pipeline.journal = NoJournal()

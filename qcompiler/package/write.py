@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.errors import OutputError
 from qcompiler.load.read import PROTOBUF_LIMIT_BYTES
+from qcompiler.package.scratch import scratch_folder
 
 EXTERNAL_BYTES = 100 << 20
 """Above this the weights go to a file of their own, which the runtime maps instead of copying."""
@@ -35,16 +34,16 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".qcompiler-", dir=folder))
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror}; choose another place with -o."
-        ) from error
-    try:
-        yield stage
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stage = stack.enter_context(scratch_folder(folder))
+            except OSError as error:
+                raise OutputError(
+                    f"{folder} cannot be written: {error.strerror}; choose another place with -o."
+                ) from error
+            yield stage
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
         with contextlib.suppress(OSError):  # not empty: published into, or somebody else's by now
             for place in made:
                 place.rmdir()
