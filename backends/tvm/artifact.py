@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.backends.tvm.cpu_features import FLAGS, Variant
+from qcompiler.backends.tvm.importing.graph import Imported
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
 from qcompiler.backends.tvm.loader import ALIGNMENT, FORMAT
 from qcompiler.package.manifest import file_record
@@ -77,7 +78,7 @@ def write_index(
     path: Path,
     libraries: Sequence[Library],
     parameters: Parameters,
-    limits: Mapping[str, int],
+    imported: Imported,
 ) -> None:
     """Copy the loaders beside ``path`` and write the index.
 
@@ -86,7 +87,7 @@ def write_index(
         path: of the index.
         libraries: the fastest first.
         parameters: as written.
-        limits: the largest that symbolic dimensions may be, by name.
+        imported: what is known of symbolic dimensions.
 
     Raises:
         OutputError: the disk is full.
@@ -101,7 +102,8 @@ def write_index(
             "entry": "main",
             "inputs": [_described(value) for value in model.graph.inputs],
             "outputs": [_described(value) for value in model.graph.outputs],
-            "limits": dict(limits),
+            "limits": imported.limits,
+            "sums": [list(names) for names in imported.sums],
             "features": {str(feature): sorted(flags) for feature, flags in FLAGS.items()},
             "libraries": [_library(item) for item in libraries],
             "parameters": {"file": parameters.path.name, "tensors": parameters.tensors},

@@ -12,15 +12,19 @@ from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.importing.graph import Imported, import_graph
 from qcompiler.backends.tvm.lower_tir import registered
 from qcompiler.backends.tvm.schedule import scheduled
+from qcompiler.backends.tvm.tune import Effort
 
 
-def compile_model(model: ir.Model, variant: Variant, target: Mapping[str, Any]) -> tuple[Imported, Any]:
+def compile_model(
+    model: ir.Model, variant: Variant, target: Mapping[str, Any], tune: Effort = Effort.NONE
+) -> tuple[Imported, Any]:
     """Import and compile.
 
     Args:
         model: as :func:`qcompiler.backends.tvm.legalize.legalize` leaves it.
         variant: of the kernels.
         target: TVM's description of the CPU.
+        tune: how many tiles of each kernel are timed on this one.
 
     Returns:
         What was imported, and TVM's executable, which can be exported.
@@ -31,12 +35,13 @@ def compile_model(model: ir.Model, variant: Variant, target: Mapping[str, Any]) 
     import tvm
     from tvm import relax
 
-    imported = import_graph(model, variant)
+    imported = import_graph(model, variant, tune)
     described = tvm.target.Target(dict(target))
     with described, tvm.transform.PassContext(config=PASS_CONFIG):
         module = tvm.transform.Sequential(
             [
                 relax.transform.EliminateCommonSubexpr(),
+                relax.backend.DispatchSortScan(),
                 relax.transform.LegalizeOps(skip_ops=[_VIEW]),
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FuseOps(),

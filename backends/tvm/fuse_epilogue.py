@@ -10,8 +10,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.lower_dynamic import other_input
+from qcompiler.backends.tvm.importing.attributes import integer, text
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
-from qcompiler.backends.tvm.importing.scope import integer, text
 from qcompiler.backends.tvm.private import adopt
 from qcompiler.graph.weighted import is_constant
 

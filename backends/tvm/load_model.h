@@ -169,7 +169,7 @@ class Model {
 
   std::vector<ffi::Tensor> Run(const std::vector<ffi::Tensor>& inputs) {
     if (inputs.size() != this->inputs().size()) throw std::runtime_error("as many tensors as inputs are expected");
-    for (size_t i = 0; i < inputs.size(); ++i) CheckLimits(i, inputs[i]);
+    CheckSizes(inputs);
     if (Threads() != threads_) {
       tvm::runtime::threading::SetMaxConcurrency(Threads() = threads_);
       tvm::runtime::threading::ResetThreadPool();
@@ -218,14 +218,25 @@ class Model {
     throw std::runtime_error(std::string("no library for this ") + host.machine + " CPU; compile for it");
   }
 
-  void CheckLimits(size_t index, const ffi::Tensor& tensor) const {
-    auto input = At(index_, "inputs").cast<ffi::Array<ffi::Any>>()[index].cast<Object>();
-    auto dims = At(input, "shape").cast<ffi::Array<ffi::Any>>();
-    auto limits = At(index_, "limits").cast<Object>();
-    for (size_t i = 0; i < dims.size() && i < static_cast<size_t>(tensor.ndim()); ++i) {
-      auto name = dims[i].try_cast<ffi::String>();
-      if (name && limits.count(*name) && tensor.size(i) > limits.at(*name).cast<int64_t>()) {
-        throw std::runtime_error(std::string(*name) + " is larger than the model allows");
+  /*! Kernels rely on sizes within tables, and on lengths that add up. */
+  void CheckSizes(const std::vector<ffi::Tensor>& tensors) const {
+    std::map<std::string, int64_t> sizes;
+    auto inputs = At(index_, "inputs").cast<ffi::Array<ffi::Any>>();
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      auto dims = At(inputs[i].cast<Object>(), "shape").cast<ffi::Array<ffi::Any>>();
+      if (static_cast<int64_t>(dims.size()) != tensors[i].ndim()) throw std::runtime_error("an input of another rank");
+      for (size_t k = 0; k < dims.size(); ++k) {
+        if (auto name = dims[k].try_cast<ffi::String>()) sizes[*name] = tensors[i].size(k);
+      }
+    }
+    for (const auto& [key, value] : At(index_, "limits").cast<Object>()) {
+      std::string name = key.cast<ffi::String>();
+      if (sizes[name] > value.cast<int64_t>()) throw std::runtime_error(name + " is larger than the model allows");
+    }
+    for (const auto& item : At(index_, "sums").cast<ffi::Array<ffi::Any>>()) {
+      auto names = item.cast<ffi::Array<ffi::String>>();
+      if (sizes[names[0]] != sizes[names[1]] + sizes[names[2]]) {
+        throw std::runtime_error(std::string(names[0]) + " is not the sum of its parts");
       }
     }
   }

@@ -97,8 +97,11 @@ class Model:
     def call(self, tensors: Iterable[Any]) -> list[Any]:
         """Run on tensors in the order of the inputs; tensors come out."""
         self._use_threads()
+        given = list(tensors)
+        if self._index["sums"]:
+            self._check_sums(given)
         try:
-            found = self._entry(*tensors, self._parameters)
+            found = self._entry(*given, self._parameters)
         except Exception as error:  # errors of compiled code share no base class but this one
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise LoadError(f"the model refuses its inputs: {reason}") from error
@@ -123,7 +126,25 @@ class Model:
                 raise LoadError(
                     f"{dim} of {name!r} is {size}, at most {self._index['limits'][dim]}; give less."
                 )
+        if not array.size:  # NumPy's strides of such are none that the runtime takes
+            allocate = self._ffi.get_global_func("runtime.TVMTensorAllocWithScope")
+            shape = self._ffi.Shape(array.shape)
+            return allocate(shape, self._ffi.dtype(item["dtype"]), self._ffi.device("cpu", 0), None)
         return self._ffi.from_dlpack(aligned(array))
+
+    def _check_sums(self, tensors: list[Any]) -> None:
+        """Lengths that must add up, such as past and new tokens to all: kernels rely on it."""
+        sizes = {
+            dim: int(size)
+            for item, tensor in zip(self.inputs, tensors, strict=True)
+            for dim, size in zip(item["shape"], tensor.shape, strict=True)
+            if isinstance(dim, str)
+        }
+        for total, first, second in self._index["sums"]:
+            if sizes[total] != sizes[first] + sizes[second]:
+                raise LoadError(
+                    f"{total} is {sizes[total]}, expected {first} + {second} = {sizes[first] + sizes[second]}."
+                )
 
     def _names(self) -> list[str]:
         return [item["name"] for item in self.inputs]

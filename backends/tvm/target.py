@@ -23,6 +23,7 @@ from qcompiler.backends.base import (
 )
 from qcompiler.backends.tvm.cpu_features import Variant, host_features, runnable_variants
 from qcompiler.backends.tvm.support import support_of
+from qcompiler.backends.tvm.tune import Effort
 from qcompiler.pipeline.options import option
 
 
@@ -36,6 +37,9 @@ class TvmCpu(Target):
 
     mtriple: str = option("", "machine that will run it, such as aarch64-linux-gnu; this one if not given")
     host_only: bool = option(False, "only the library that this CPU runs, in a fraction of the time")
+    tune: Effort = option(
+        Effort.NONE, "time this many tiles of every kernel on this CPU: none, quick (6), full (20)"
+    )
 
     def available(self) -> str | None:
         if importlib.util.find_spec("tvm") is None:

@@ -12,6 +12,8 @@ from qcompiler.backends.tvm.artifact import Library, Parameters, write_index
 from qcompiler.backends.tvm.compile_kernel import target_config
 from qcompiler.backends.tvm.compile_model import compile_model
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.importing.graph import Imported
+from qcompiler.backends.tvm.tune import Effort
 
 if TYPE_CHECKING:
     from qcompiler.backends.tvm.target import TvmCpu
@@ -29,19 +31,22 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
     """
     stem = path.with_suffix("")
     libraries: list[Library] = []
-    limits: dict[str, int] = {}
+    first: Imported | None = None
     parameters = Parameters(stem.with_name(f"{stem.name}.params"))
     for variant, machine, config in _wanted(target):
         ending = "tar" if machine != platform.machine() else "so"
-        imported, executable = compile_model(model, variant, config)
+        imported, executable = compile_model(
+            model, variant, config, Effort.NONE if target.crossed else target.tune
+        )
         qualifier = f"{machine}." if target.crossed else ""
         library = Library(f"{stem.name}.{qualifier}{variant}.{ending}", variant, machine)
         executable.export_library(str(stem.with_name(library.file)))
         if not libraries:
             parameters.write(imported.parameters)
-            limits = imported.limits
+            first = imported
         libraries.append(library)
-    write_index(model, path, libraries, parameters, limits)
+    assert first is not None
+    write_index(model, path, libraries, parameters, first)
 
 
 def _wanted(target: TvmCpu) -> list[tuple[Variant, str, dict[str, Any]]]:

@@ -42,7 +42,7 @@ def bench_command(
     from qcompiler.report.bench import bench_facts, print_bench
     from qcompiler.report.json import to_json
 
-    require_files(models)
+    models = require_files(models)
     with plain_names(), progress_display("measuring"):
         source = feeds_for(models[0], data, reading.options(models[0]))
         feeds = list(islice(iter(source), FEEDS))

@@ -34,7 +34,7 @@ def compare_command(
     from qcompiler.report.json import to_json
     from qcompiler.verify.compare import compare_models
 
-    require_files([reference, other])
+    reference, other = require_files([reference, other])
     with plain_names(), progress_display("comparing"):
         feeds = feeds_for(reference, data, reading.options(reference))
         found = compare_models(reference, other, feeds, threads=threads)

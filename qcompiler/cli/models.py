@@ -34,18 +34,23 @@ def feeds_for(model: Path, data: str | None, options: DataOptions) -> FeedSource
     """
     from qcompiler.data import input_specs, open_data
     from qcompiler.load import load_model
+    from qcompiler.package.deployed import interface, is_deployed
 
-    return open_data(data or RANDOM, input_specs(load_model(model)), options)
+    described = interface(model) if is_deployed(model) else load_model(model)
+    return open_data(data or RANDOM, input_specs(described), options)
 
 
-def require_files(models: Sequence[Path]) -> None:
-    """Find a missing file before anything is loaded or timed.
+def require_files(models: Sequence[Path]) -> list[Path]:
+    """The models, each a file or the only one of a folder; a missing one is found before anything is loaded or timed.
 
     Raises:
-        ModelError: a path is no file.
+        ModelError: a path is no file, or a folder without just one model.
     """
     from qcompiler.errors import ModelError
+    from qcompiler.package.deployed import model_in
 
-    for path in models:
+    found = [model_in(path) for path in models]
+    for path in found:
         if not path.is_file():
-            raise ModelError(f"{path} is no file; give .onnx files.")
+            raise ModelError(f"{path} is no file; give .onnx or .tvm files, or folders that hold one.")
+    return found

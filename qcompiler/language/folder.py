@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from qcompiler.errors import ModelError
 from qcompiler.models.checkpoint_files import TOKENIZERS
+from qcompiler.package.deployed import models_in
 
 if TYPE_CHECKING:
     from qcompiler.data.tokenizer import TextEncoder
@@ -27,7 +28,7 @@ class LanguageFolder:
     """What a folder says about its model.
 
     Attributes:
-        model: the ``.onnx`` file.
+        model: the ``.onnx`` file, or the index of a model compiled to native code.
         tokenizer: the folder or file of the tokenizer, None where there is none.
         end_of_text: token ids after which a text is over.
         context_length: the most tokens that a text may have, None where no file says so.
@@ -96,11 +97,9 @@ def _model_file(folder: Path, genai: Mapping[str, object]) -> Path:
                 f"{folder / GENAI_CONFIG} names {named}, which is not there; export or compile the model again."
             )
         return folder / named
-    found = sorted(folder.glob("*.onnx"))
+    found = models_in(folder)
     if not found:
-        raise ModelError(
-            f"{folder} holds no .onnx model; make one with `qcompile export CHECKPOINT -o {folder}`."
-        )
+        raise ModelError(f"{folder} holds no .onnx model; make one with `qcompile export CHECKPOINT -o {folder}`.")
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise ModelError(f"{folder} holds several models ({names}); give the path of one.")

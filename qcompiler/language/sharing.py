@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qcompiler.language.signature import CacheSlot
+from qcompiler.package.deployed import is_deployed
 
 _OPERATOR, _DOMAIN = "GroupQueryAttention", "com.microsoft"
 _PAST_INPUTS, _PRESENT_OUTPUTS = (3, 4), (1, 2)
@@ -18,6 +19,8 @@ _PAST_INPUTS, _PRESENT_OUTPUTS = (3, 4), (1, 2)
 
 def shares_buffer(model: Path, slots: Sequence[CacheSlot]) -> bool:
     """Whether every cache input goes into GroupQueryAttention only, which gives its output."""
+    if is_deployed(model):
+        return False
     import onnx_ir as ir
 
     graph = ir.load(model).graph

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import CalibrationError, InputError, UnsupportedError
+from qcompiler.package.deployed import interface, is_deployed
 from qcompiler.verify.comparison import Comparison, NodeComparison, Unobserved, node_comparison
 from qcompiler.verify.inside import GROUP_BYTES, compare_inside
 from qcompiler.verify.metrics import Difference
@@ -49,12 +50,28 @@ def compare_models(
         CalibrationError: no feed, or feeds that do not fit.
     """
     repeatable = list(feeds) if isinstance(feeds, Iterator) else feeds
+    if any(not isinstance(model, ir.Model) and is_deployed(model) for model in (a, b)):
+        return _compare_deployed(a, b, repeatable, threads)
     oracle_a, oracle_b = (OracleModel(_loaded(model), threads=threads) for model in (a, b))
     require_same_interface(oracle_a.model, oracle_b.model)
     sessions = _end_to_end(a, oracle_a, threads), _end_to_end(b, oracle_b, threads)
     outputs, samples = compare_outputs(oracle_a.model, *sessions, repeatable)
     del sessions  # not held beside those that show what is inside
     return compare_oracles(oracle_a, oracle_b, outputs, samples, repeatable, group_bytes=group_bytes)
+
+
+def _compare_deployed(
+    a: ir.Model | Path | str, b: ir.Model | Path | str, feeds: Iterable[Feed], threads: int
+) -> Comparison:
+    """Compare outputs only: native code has no values inside to look at."""
+    models = _loaded(a), _loaded(b)
+    require_same_interface(*models)
+    first, second = (
+        _end_to_end(model, OracleModel(loaded, threads=threads), threads)
+        for model, loaded in zip((a, b), models, strict=True)
+    )
+    outputs, samples = compare_outputs(models[0], first, second, feeds)
+    return Comparison((), outputs, samples, (Unobserved("", "native code shows its outputs only"),))
 
 
 def compare_oracles(
@@ -124,7 +141,9 @@ class NodeNames:
 def _loaded(model: ir.Model | Path | str) -> ir.Model:
     from qcompiler.load import load_model
 
-    return model if isinstance(model, ir.Model) else load_model(model)
+    if isinstance(model, ir.Model):
+        return model
+    return interface(Path(model)) if is_deployed(model) else load_model(model)
 
 
 def _end_to_end(model: ir.Model | Path | str, oracle: OracleModel, threads: int) -> Session:
@@ -132,6 +151,10 @@ def _end_to_end(model: ir.Model | Path | str, oracle: OracleModel, threads: int)
 
     if isinstance(model, ir.Model):
         return oracle.session([str(value.name) for value in model.graph.outputs])
+    if is_deployed(model):
+        from qcompiler.backends.tvm.session import TvmSession
+
+        return TvmSession(Path(model), threads=threads)
     return open_file(Path(model), session_options(threads=threads))
 
 

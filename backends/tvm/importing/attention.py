@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, integer, number, same
+from qcompiler.backends.tvm.importing.attributes import integer, number
+from qcompiler.backends.tvm.importing.scope import Expr, Scope, expression, same
 from qcompiler.backends.tvm.importing.views import broadcast, product, reshaped
 from qcompiler.errors import UnsupportedError
 
@@ -107,13 +108,15 @@ def _group_query_attention(scope: Scope, node: ir.Node) -> list[Expr]:
     )  # fmt: skip
     known = scope.content(node.inputs[6])
     keys = known.reshape(-1)[0] if known is not None else past + rows
+    scope.add_up(keys, past, rows)
     scales = [_scales(item, int(kv_heads), int(size)) for item in node.inputs[12:14]] if codes else []
     new = [query] if key is None else [query, key, value]
+    last = _within(scope, reshaped(scope, last, [batch]), past, rows, keys)
     inputs = [
         *new,
         past_key,
         past_value,
-        reshaped(scope, last, [batch]),
+        last,
         reshaped(scope, total, [1]),
         *tables,
     ]
@@ -121,6 +124,22 @@ def _group_query_attention(scope: Scope, node: ir.Node) -> list[Expr]:
     cache = ([batch, kv_heads, keys, size], kind)
     result = ([batch, rows, heads * int(size)], "float32")
     return scope.call_several(spec, partial(attention, spec), [*inputs, *scales], [result, cache, cache])
+
+
+def _within(scope: Scope, last: Expr, past: Any, rows: Any, keys: Any) -> Expr:
+    """Last keys that exist, whatever the mask they were counted in says: nothing is read or written elsewhere."""
+    from tvm import te, tirx
+
+    def bounded(found: Any, past: Any, rows: Any, keys: Any) -> Any:
+        least = tirx.if_then_else(past > 0, rows - 1, 0)
+        most = tirx.Cast("int32", keys - 1)
+        return te.compute(
+            found.shape,
+            lambda row: tirx.max(tirx.min(found[row], most), tirx.Cast("int32", least)),
+            name="last",
+        )
+
+    return scope.builder.emit_te(bounded, last, *map(expression, (past, rows, keys)))
 
 
 def _scales(value: ir.Value | None, kv_heads: int, size: int) -> Expr:

@@ -11,8 +11,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qcompiler.backends.tvm.importing.attributes import integer, integers_of, text
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
-from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope, integer, integers_of, text
+from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope
 from qcompiler.backends.tvm.kernels.conv_shape import ConvShape
 from qcompiler.errors import UnsupportedError
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, integer, number, text
+from qcompiler.backends.tvm.importing.attributes import integer, number, text
+from qcompiler.backends.tvm.importing.scope import Expr, Scope
 from qcompiler.errors import UnsupportedError
 
 Converter = Callable[[Scope, ir.Node], Any]

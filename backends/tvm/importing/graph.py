@@ -23,6 +23,7 @@ from qcompiler.backends.tvm.importing import (
 )
 from qcompiler.backends.tvm.importing.host import compute_content
 from qcompiler.backends.tvm.importing.scope import Scope
+from qcompiler.backends.tvm.tune import Effort
 from qcompiler.errors import UnsupportedError
 
 CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
@@ -50,15 +51,17 @@ class Imported:
         module: ``tvm.IRModule``.
         parameters: the tuple's tensors in order.
         limits: the largest that symbolic dimensions may be, by name.
+        sums: symbolic dimensions that must be the sum of two others.
     """
 
     module: Any
     parameters: tuple[ir.TensorProtocol, ...]
     limits: dict[str, int]
+    sums: tuple[tuple[str, str, str], ...]
 
 
-def import_graph(model: ir.Model, variant: Variant) -> Imported:
-    """Turn a graph into Relax.
+def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) -> Imported:
+    """Turn a graph into Relax, with kernels of ``variant`` whose tiles are timed as ``tune`` says.
 
     Raises:
         UnsupportedError: names the first node that cannot be imported, why, and what to do.
@@ -66,7 +69,7 @@ def import_graph(model: ir.Model, variant: Variant) -> Imported:
     from tvm import relax
 
     builder = relax.BlockBuilder()
-    scope = Scope(builder, variant)
+    scope = Scope(builder, variant, tune=tune)
     inputs = [_input(scope, value) for value in model.graph.inputs]
     with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
         with builder.dataflow():
@@ -79,7 +82,9 @@ def import_graph(model: ir.Model, variant: Variant) -> Imported:
             params=[*inputs, *(variable for variable, _ in parameters)],
         )
     module = relax.transform.BundleModelParams()(builder.get())
-    return Imported(module, tuple(tensor for _, tensor in parameters), scope.limits)
+    return Imported(
+        module, tuple(tensor for _, tensor in parameters), scope.limits, tuple(sorted(scope.sums))
+    )
 
 
 def _input(scope: Scope, value: ir.Value) -> Any:

@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import (
-    CONTENT_ELEMENTS,
-    Content,
-    Scope,
-    integer,
-    integers_of,
-    same,
-    simplified,
-)
+from qcompiler.backends.tvm.importing.attributes import integer, integers_of
+from qcompiler.backends.tvm.importing.scope import CONTENT_ELEMENTS, Content, Scope, same, simplified
 
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 

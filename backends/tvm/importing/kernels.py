@@ -11,7 +11,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, integer, text
+from qcompiler.backends.tvm.importing.attributes import integer, text
+from qcompiler.backends.tvm.importing.scope import Expr, Scope
 from qcompiler.backends.tvm.importing.views import product, reshaped
 
 Converter = Callable[[Scope, ir.Node], Any]

@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import (
-    Dim,
-    Expr,
-    Scope,
-    axis_of,
-    integer,
-    simplified,
-    text,
-)
+from qcompiler.backends.tvm.importing.attributes import axis_of, integer, text
+from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope, expression, simplified
 from qcompiler.backends.tvm.importing.views import reshaped
 from qcompiler.errors import UnsupportedError
 
@@ -43,8 +36,8 @@ def _slice(scope: Scope, node: ir.Node) -> Expr:
     steps = scope.integers(node, 4) if stepped else [1] * len(starts)
     begin, end = [], []
     for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
-        begin.append(_bound(start, shape[axis], step, last=False))
-        end.append(_bound(stop, shape[axis], step, last=True))
+        begin.append(_bound(scope, start, shape[axis], step, last=False))
+        end.append(_bound(scope, stop, shape[axis], step, last=True))
     if all(isinstance(place, int) for place in (*begin, *end)):
         return relax.op.strided_slice(source, axes, begin, end, [int(step) for step in steps])
     if any(step != 1 for step in steps):
@@ -63,22 +56,25 @@ def _window(scope: Scope, source: Expr, places: dict[int, tuple[Dim, Dim]]) -> E
         if isinstance(shape[axis], int) and isinstance(start, int) and start == 0:
             scope.limit(end, shape[axis])
 
-    def pick(data: Any) -> Any:
+    axes = list(places)
+
+    def pick(data: Any, sizes: Any, starts: Any) -> Any:
         def at(*indices: Any) -> Any:
             moved = list(indices)
-            for axis, (start, _) in places.items():
-                moved[axis] = tirx.min(indices[axis] + start, shape[axis] - 1)
+            for axis, start in zip(axes, starts, strict=True):
+                moved[axis] = tirx.max(tirx.min(indices[axis] + start, data.shape[axis] - 1), 0)
             return data(*moved)
 
-        return te.compute(wanted, at, name="window")
+        return te.compute(list(sizes), at, name="window")
 
-    return scope.builder.emit_te(pick, source)
+    starts = [expression(places[axis][0]) for axis in axes]
+    return scope.builder.emit_te(pick, source, list(map(expression, wanted)), starts)
 
 
-def _bound(place: Dim, size: Dim, step: Dim, *, last: bool) -> Dim:
+def _bound(scope: Scope, place: Dim, size: Dim, step: Dim, *, last: bool) -> Dim:
     """A bound within the axis, where that can be known."""
     if not isinstance(place, int):
-        return place
+        return simplified(size + place) if scope.is_negative(place) else place
     if place >= 0 and isinstance(size, int):
         return min(place, size)
     if place > (1 << 30):

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
+from qcompiler.backends.tvm.importing.attributes import axis_of, number
 from qcompiler.backends.tvm.importing.reductions import CONVERTERS as BY_OPERATORS
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, axis_of, number
+from qcompiler.backends.tvm.importing.scope import Expr, Scope
 from qcompiler.backends.tvm.importing.views import product, reshaped
 from qcompiler.errors import UnsupportedError
 

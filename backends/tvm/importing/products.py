@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, integer, integers_of, number, text
+from qcompiler.backends.tvm.importing.attributes import integer, integers_of, number, text
+from qcompiler.backends.tvm.importing.scope import Expr, Scope
 from qcompiler.backends.tvm.importing.views import reshaped
 from qcompiler.errors import UnsupportedError
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import Expr, Scope, axis_of, integer
+from qcompiler.backends.tvm.importing.attributes import axis_of, integer
+from qcompiler.backends.tvm.importing.scope import Expr, Scope
 from qcompiler.backends.tvm.importing.views import reshaped
 from qcompiler.errors import UnsupportedError
 

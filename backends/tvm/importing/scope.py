@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.tune import Effort, tuned
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.weighted import array_of, is_constant
 
@@ -41,6 +43,8 @@ class Scope:
         parameters: names and initializers in the order of the function's last arguments.
         functions: generated kernels by their description.
         limits: the largest that symbolic dimensions may be, by name.
+        sums: symbolic dimensions that are the sum of two others: ``(total, first, second)``.
+        tune: how many tiles of each kernel are timed.
     """
 
     builder: Any
@@ -51,6 +55,8 @@ class Scope:
     parameters: dict[str, tuple[Any, ir.TensorProtocol]] = field(default_factory=dict)
     functions: dict[object, Any] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    sums: set[tuple[str, str, str]] = field(default_factory=set)
+    tune: Effort = Effort.NONE
 
     def emit(self, expr: Expr) -> Expr:
         """Bind an expression to a variable whose type is inferred."""
@@ -112,6 +118,31 @@ class Scope:
             if same(size, symbol):
                 self.limits[name] = min(largest, self.limits.get(name, largest))
 
+    def add_up(self, total: Dim, first: Dim, second: Dim) -> None:
+        """Note that a symbolic dimension must be the sum of two others when the model runs.
+
+        Raises:
+            UnsupportedError: they are no symbols of inputs, so that nothing could check it.
+        """
+        names = [
+            next((name for name, symbol in self.symbols.items() if same(size, symbol)), None)
+            for size in (total, first, second)
+        ]
+        if None not in names:
+            self.sums.add((str(names[0]), str(names[1]), str(names[2])))
+        elif not same(total, first + second):
+            raise UnsupportedError(f"its length {total} is not known to be {first} + {second}")
+
+    def is_negative(self, size: Dim) -> bool:
+        """Whether an expression of dimensions, none of which is 0, is below 0."""
+        from tvm import sym
+        from tvm.ir import Range
+
+        analyzer = sym.Analyzer()
+        for symbol in self.symbols.values():
+            analyzer.bind(symbol, Range(1, 1 << 30))
+        return bool(analyzer.can_prove(size < 0))
+
     def full(self, shape: Sequence[Dim], fill: float | bool, dtype: str) -> Expr:
         from tvm import relax
 
@@ -149,7 +180,10 @@ class Scope:
         """A kernel of the module, generated once for each key."""
         if key not in self.functions:
             name = f"{type(key).__name__.lower()}_{len(self.functions)}"
-            kernel = make(name).with_attr({"qcompiler.kernel": True, "op_pattern": 8})
+            chosen = tuned(key, self.tune)
+            kernel = (make if chosen == key else partial(make.func, chosen))(name).with_attr(
+                {"qcompiler.kernel": True, "op_pattern": 8}
+            )
             self.functions[key] = self.builder.add_func(kernel, name)
         return self.functions[key]
 
@@ -182,12 +216,13 @@ class Scope:
         kind = dtype.numpy().name
         if all(isinstance(item, int) for item in content.reshape(-1)):
             return relax.const(np.array(content.tolist(), kind), kind)
-        items = [
-            tirx.const(item, kind) if isinstance(item, int) else tirx.Cast(kind, item)
-            for item in content.reshape(-1)
-        ]
+        places = [expression(item) for item in content.reshape(-1)]
 
-        def select(*indices: Any) -> Any:
+        def tensor(given: Any) -> Any:
+            items = [tirx.Cast(kind, item) for item in given]
+            return te.compute(content.shape, lambda *indices: select(items, *indices), name="content")
+
+        def select(items: list[Any], *indices: Any) -> Any:
             if not indices:
                 return items[0]
             flat = sum(int(np.prod(content.shape[axis + 1 :])) * index for axis, index in enumerate(indices))
@@ -196,7 +231,7 @@ class Scope:
                 found = tirx.if_then_else(flat == place, items[place], found)
             return found
 
-        return self.builder.emit_te(lambda: te.compute(content.shape, select, name="content"))
+        return self.builder.emit_te(tensor, places)
 
 
 _STORED = frozenset(
@@ -224,6 +259,13 @@ def plain(size: Dim) -> Dim:
     return int(size.value) if isinstance(size, tirx.IntImm) else size
 
 
+def expression(size: Dim) -> Any:
+    """An int64 expression for an int."""
+    from tvm import tirx
+
+    return tirx.IntImm("int64", size) if isinstance(size, int) else size
+
+
 def same(left: Dim, right: Dim) -> bool:
     """Whether two dimensions are always equal, as far as can be proven."""
     if isinstance(left, int) and isinstance(right, int):
@@ -240,29 +282,3 @@ def simplified(size: Dim) -> Dim:
     from tvm.sym import Analyzer
 
     return plain(Analyzer().simplify(size))
-
-
-def axis_of(node: ir.Node, name: str, rank: int, default: int) -> int:
-    """An axis attribute, counted from the front."""
-    found = integer(node, name, default)
-    return found + rank if found < 0 else found
-
-
-def integer(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else int(attribute.as_int())
-
-
-def number(node: ir.Node, name: str, default: float) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else float(attribute.as_float())
-
-
-def text(node: ir.Node, name: str, default: str) -> str:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_string()
-
-
-def integers_of(node: ir.Node, name: str) -> list[int] | None:
-    attribute = node.attributes.get(name)
-    return None if attribute is None else [int(item) for item in attribute.as_ints()]

@@ -7,16 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from qcompiler.backends.tvm.importing.scope import (
-    Dim,
-    Expr,
-    Scope,
-    axis_of,
-    integer,
-    integers_of,
-    same,
-    simplified,
-)
+from qcompiler.backends.tvm.importing.attributes import axis_of, integer, integers_of
+from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope, same, simplified
 
 Converter = Callable[[Scope, ir.Node], Any]
 
