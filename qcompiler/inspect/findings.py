@@ -55,8 +55,8 @@ def _already_quantized(operators: Mapping[str, int]) -> list[str]:
 def _embeddings(weights: Sequence[WeightInfo], total: int) -> list[str]:
     tables = {item.weight: item.size_bytes for item in weights if item.op_type == "Gather"}
     return [
-        f"the embedding {name!r} is {_percent(size / total)} of the bytes: int8_dynamic stores it in int8, "
-        "int8_static leaves it"
+        f"the embedding {name!r} is {_percent(size / total)} of the bytes: int8 passes store it in 8 bits a weight, "
+        "those of few bits in fewer; option embeddings=false leaves it in float"
         for name, size in tables.items()
         if size / total >= NOTABLE_SHARE
     ]

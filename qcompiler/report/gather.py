@@ -19,6 +19,7 @@ from qcompiler.report.facts import (
     ValueFacts,
 )
 from qcompiler.report.hints import hints_for
+from qcompiler.report.remarks import remarks_for
 from qcompiler.result import CompileResult
 from qcompiler.verify.metrics import EXACT_DB
 
@@ -68,7 +69,11 @@ def gather(
         left_in_float=_left_in_float(result),
         reverted=tuple(manifest.reverted),
         warnings=result.warnings,
-        hints=(*hints_for(result.passes, outputs), *filter(None, [result.legalized.copies])),
+        hints=(
+            *remarks_for(result.model, result.target, result.passes, manifest.pipeline),
+            *hints_for(result.passes, outputs),
+            *filter(None, [result.legalized.copies]),
+        ),
     )
 
 

@@ -1,0 +1,79 @@
+"""What stands out in a result: a large float weight, seven bits, operators that integers make slower."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.backends.onnxruntime.isa import Isa
+from qcompiler.package.manifest import ConfiguredRecord
+from qcompiler.pipeline.base import NodeDecision, PassReport
+from qcompiler.report.remarks import remarks_for
+
+TEXT = """
+<ir_version: 10, opset_import: ["" : 21]>
+model (int64[N] ids) => (float[N, 8] y)
+{
+    rows = Gather (table, ids)
+    scores = MatMul (rows, weight)
+    y = Softmax (scores)
+}
+"""
+STATIC = (ConfiguredRecord(name="int8_static", options={"embeddings": False}),)
+QUANTIZED = NodeDecision("/scores", "MatMul", "quantized", "")
+
+
+def model(rows: int) -> ir.Model:
+    """A table of ``rows`` by 4 float numbers beside a weight of 32 codes."""
+    tensors = [
+        ir.tensor(np.ones((rows, 4), np.float32), name="table"),
+        ir.tensor(np.ones((4, 8), np.int8), name="weight"),
+    ]
+    made = ir.from_onnx_text(TEXT, initializers=tensors)
+    for node in made.graph:
+        node.name = f"/{node.outputs[0].name}"
+    return made
+
+
+def remarks(
+    *decisions: NodeDecision, rows: int = 100, isa: Isa = Isa.VNNI, name: str = "int8_static"
+) -> tuple[str, ...]:
+    report = PassReport(name, (QUANTIZED, *decisions))
+    return remarks_for(model(rows), OrtCpu(isa=isa), (report,), STATIC)
+
+
+def test_a_large_embedding_in_float_is_told_with_its_share_and_the_option() -> None:
+    found = remarks()
+    # 1600 of 1632 bytes
+    assert found[0].startswith("the embedding 'table' is 98 % of the bytes and stays float")
+    assert "int8_static:embeddings=false" in found[0]
+
+
+def test_a_small_one_and_one_that_the_user_excluded_are_not() -> None:
+    assert not [text for text in remarks(rows=0) if "embedding" in text]
+    excluded = NodeDecision("/rows", "Gather", "skipped", "excluded by the user")
+    assert not [text for text in remarks(excluded) if "embedding" in text]
+
+
+def test_the_reason_of_a_pass_is_given() -> None:
+    report = PassReport(
+        "int4", (QUANTIZED, NodeDecision("/rows", "Gather", "skipped", "its weight is 16 bits"))
+    )
+    (found,) = remarks_for(model(100), OrtCpu(isa=Isa.VNNI), (report,), ())
+    assert found.endswith("stays float: its weight is 16 bits.")
+
+
+def test_seven_bits_are_told_where_the_machine_has_no_vnni() -> None:
+    assert any("have 7 bits: without VNNI" in text for text in remarks(isa=Isa.AVX2))
+    assert not any("7 bits" in text for text in remarks(isa=Isa.VNNI))
+    assert not any("7 bits" in text for text in remarks(isa=Isa.AVX2, name="int4"))
+
+
+def test_softmax_is_told_with_what_was_measured() -> None:
+    assert "left in float: 1 Softmax (0.24 of float's speed in integers)." in remarks()
+    assert not any("Softmax" in text for text in remarks(name="int8_dynamic"))
+
+
+def test_nothing_is_said_where_nothing_was_quantized() -> None:
+    assert remarks_for(model(100), OrtCpu(isa=Isa.AVX2), (PassReport("int8_static", ()),), ()) == ()
