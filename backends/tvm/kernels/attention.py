@@ -203,7 +203,7 @@ class _Attention:
         """Turn and scale queries; append keys and values; transpose keys."""
         spec, size = self.spec, self.spec.turn.size
         past, total = self._bounds(head[0])
-        new = self.length if spec.cache == "none" else self.rows
+        new = self.length if spec.cache == "none" else let(T.min(self.rows, self.length))
         for store_, (source, start), turn in (
             (self.keys, self.k, spec.turn),
             (self.values, self.v, Turn(size, 0)),

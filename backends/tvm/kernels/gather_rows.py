@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -107,15 +108,17 @@ class _Gather:
         self.result = parameter("y", (self.rows, spec.columns), "float32")
 
     def body(self) -> None:
+        each_row(self.rows, T.int32(self.spec.columns), self._row)
+
+    def _row(self, row: Expr) -> None:
         span = LANES * 8 // self.spec.bits
         whole, rest = divmod(self.spec.columns, span)
-        with T.parallel(0, self.rows) as row:
-            entry = self._entry(row)
-            if whole:
-                with T.serial(0, whole) as index:
-                    self._bytes(row, entry, index, span)
-            if rest:
-                self._bytes(row, entry, T.int32(whole), rest)
+        entry = self._entry(row)
+        if whole:
+            with T.serial(0, whole) as index:
+                self._bytes(row, entry, index, span)
+        if rest:
+            self._bytes(row, entry, T.int32(whole), rest)
 
     def _entry(self, row: Expr) -> Expr:
         given, entries = let(self.ids[row]), T.int64(self.spec.entries)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -59,7 +60,8 @@ def hadamard(spec: Hadamard, name: str = "hadamard") -> PrimFunc:
 def _body(spec: Hadamard) -> None:
     rows = rows_parameter()
     x, y = (parameter(name, (rows, spec.columns), "float32") for name in ("x", "y"))
-    with T.parallel(0, rows) as row:
+
+    def transform(row: Expr) -> None:
         with T.serial(0, spec.columns // LANES) as index:
             place = [row, index * LANES]
             value = load(x, place) * splat(T.float32(1.0 / math.sqrt(spec.size)))
@@ -68,6 +70,8 @@ def _body(spec: Hadamard) -> None:
         while step * LANES < spec.size:
             _between(y, row, spec.columns // LANES, step)
             step *= 2
+
+    each_row(rows, T.int32(spec.columns), transform)
 
 
 def _within(value: Expr, size: int) -> Expr:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.quantize import spans
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -81,18 +82,20 @@ class _Norm:
         self.sum: Buffer = parameter("sum", shape, "float32") if spec.sum else None
 
     def body(self) -> None:
-        with T.parallel(0, self.rows) as row:
-            total, square = Register("float32"), Register("float32")
-            total.clear(T.float32(0.0))
+        each_row(self.rows, T.int32(self.spec.columns), self._row)
+
+    def _row(self, row: Expr) -> None:
+        total, square = Register("float32"), Register("float32")
+        total.clear(T.float32(0.0))
+        square.clear(T.float32(0.0))
+        self._add_up(row, total, square)
+        mean: Expr = None
+        if self.spec.kind == "layer":
+            mean = let(splat(self._mean(total)))
             square.clear(T.float32(0.0))
-            self._add_up(row, total, square)
-            mean: Expr = None
-            if self.spec.kind == "layer":
-                mean = let(splat(self._mean(total)))
-                square.clear(T.float32(0.0))
-                self._squares(row, mean, square)
-            size = let(T.sqrt(self._mean(square) + T.float32(self.spec.epsilon)))
-            self._write(row, mean, let(splat(T.float32(1.0) / size)))
+            self._squares(row, mean, square)
+        size = let(T.sqrt(self._mean(square) + T.float32(self.spec.epsilon)))
+        self._write(row, mean, let(splat(T.float32(1.0) / size)))
 
     def _mean(self, register: Register) -> Expr:
         return let(across(register.value, lambda a, b: a + b) / T.float32(self.spec.columns))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -109,7 +110,7 @@ class Rotary:
         heads: of every row.
         turn: of each head.
 
-    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, heads * size]``; ``positions`` int64 ``[M]``;
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, heads * size]``; ``positions`` int64 ``[M]``, held within the tables;
     ``cos`` and ``sin`` float32 ``[L, R/2]``; ``y`` float32 ``[M, heads * size]``.
     """
 
@@ -129,15 +130,18 @@ def _body(spec: Rotary) -> None:
     positions = parameter("positions", (rows,), "int64")
     tables = [parameter(name, (length, turn.turned // 2), "float32") for name in ("cos", "sin")]
     y = parameter("y", (rows, spec.heads * turn.size), "float32")
-    with T.parallel(0, rows) as row:
-        position = let(T.cast(positions[row], "int32"))
+
+    def turn_row(row: Expr) -> None:
+        position = let(T.max(T.min(T.cast(positions[row], "int32"), length - 1), T.int32(0)))
         with T.serial(0, spec.heads) as head:
             start = head * turn.size
 
-            def put(column: int, value: Expr, valid: int, start: Expr = start) -> None:
+            def put(column: int, value: Expr, valid: int) -> None:
                 store_part(y, [row, start + column], value, valid)
 
             turn.emit(x, [row, start], tables, position, put)
+
+    each_row(rows, T.int32(spec.heads * turn.size), turn_row)
 
 
 def _moved(place: Sequence[Expr], columns: int) -> list[Expr]:

@@ -14,6 +14,7 @@ from functools import partial
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.functions import exp_below_zero
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -60,18 +61,20 @@ def softmax(spec: Softmax, name: str = "softmax") -> PrimFunc:
 def _body(spec: Softmax) -> None:
     rows, columns = rows_parameter(), rows_parameter()
     x, y = (parameter(name, (rows, columns), "float32") for name in ("x", "y"))
-    scale = splat(T.float32(spec.scale))
-    with T.parallel(0, rows) as row:
-        total = Register("float32")
-        total.clear(T.float32(0.0))
-        most = let(splat(_largest(x, row, columns, scale)))
-        for value, put in _vectors(x, y, row, columns, fill=-math.inf):
-            power = exp_below_zero(value * scale - most)
-            put(power)
-            total.set(total.value + power)
-        inverse = let(splat(T.float32(1.0) / across(total.value, lambda a, b: a + b)))
-        for value, put in _vectors(y, y, row, columns, fill=0.0):
-            put(let(value * inverse))
+    each_row(rows, columns, lambda row: _row(spec, x, y, row, columns))
+
+
+def _row(spec: Softmax, x: Buffer, y: Buffer, row: Expr, columns: Expr) -> None:
+    scale, total = splat(T.float32(spec.scale)), Register("float32")
+    total.clear(T.float32(0.0))
+    most = let(splat(_largest(x, row, columns, scale)))
+    for value, put in _vectors(x, y, row, columns, fill=-math.inf):
+        power = exp_below_zero(value * scale - most)
+        put(power)
+        total.set(total.value + power)
+    inverse = let(splat(T.float32(1.0) / across(total.value, lambda a, b: a + b)))
+    for value, put in _vectors(y, y, row, columns, fill=0.0):
+        put(let(value * inverse))
 
 
 def _largest(x: Buffer, row: Expr, columns: Expr, scale: Expr) -> Expr:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.functions import Function, apply
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -54,11 +55,14 @@ def _body(spec: Unary) -> None:
     gate: Buffer = parameter("gate", (length,), "float32") if spec.gated else None
     y = parameter("y", (length,), "float32")
     vectors = let(T.floordiv(length, LANES))
-    with T.parallel(0, T.floordiv(vectors + (CHUNK - 1), CHUNK)) as chunk:
-        first = let(chunk * CHUNK)
-        with T.serial(0, T.min(vectors - first, CHUNK)) as index:
-            place = let((first + index) * LANES)
+
+    def chunk(index: Expr) -> None:
+        first = let(index * CHUNK)
+        with T.serial(0, T.min(vectors - first, CHUNK)) as vector:
+            place = let((first + vector) * LANES)
             store(y, [place], _value(spec, *(load(source, [place]) for source in _inputs(x, gate))))
+
+    each_row(let(T.floordiv(vectors + (CHUNK - 1), CHUNK)), T.int32(CHUNK * LANES), chunk)
     start = let(vectors * LANES)
     with T.If(start < length), T.Then():
         tails = [_tail(source, start, length) for source in _inputs(x, gate)]
