@@ -110,8 +110,8 @@ class Rotary:
         heads: of every row.
         turn: of each head.
 
-    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, heads * size]``; ``positions`` int64 ``[M]``, held within the tables;
-    ``cos`` and ``sin`` float32 ``[L, R/2]``; ``y`` float32 ``[M, heads * size]``.
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, heads * size]``; ``positions`` int64 ``[M]``, held
+    within the tables; ``cos`` and ``sin`` float32 ``[L, R/2]``; ``y`` float32 ``[M, heads * size]``.
     """
 
     heads: int
