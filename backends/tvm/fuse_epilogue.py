@@ -16,7 +16,7 @@ from qcompiler.backends.tvm.private import adopt
 from qcompiler.graph.weighted import is_constant
 
 _FUNCTIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Gelu": "gelu"}
-_PRODUCTS = ("GemmInt8", "GemmLowBit")
+_PRODUCTS = ("GemmInt8", "GemmLowBit", "FloatGemm", "CodebookChannels", "CodebookVectors")
 
 
 def fuse_epilogues(model: ir.Model) -> int:

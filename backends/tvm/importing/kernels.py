@@ -47,6 +47,26 @@ def _gemm_low_bit(scope: Scope, node: ir.Node) -> Expr:
     return _product(scope, node, spec, partial(gemm_low_bit, spec))
 
 
+def _codebook_channels(scope: Scope, node: ir.Node) -> Expr:
+    from qcompiler.backends.tvm.kernels.codebook_channels import CodebookChannels, codebook_channels
+
+    size = integer(node, "channels", 0), integer(node, "depth", 0)
+    spec = CodebookChannels(*size, scope.variant, _epilogue(node))
+    return _product(scope, node, spec, partial(codebook_channels, spec))
+
+
+def _codebook_vectors(scope: Scope, node: ir.Node) -> Expr:
+    from qcompiler.backends.tvm.kernels.codebook_vectors import CodebookVectors, codebook_vectors
+
+    channels, depth, length, entries = (
+        integer(node, name, 0) for name in ("channels", "depth", "length", "entries")
+    )
+    spec = CodebookVectors(
+        channels, depth, length, entries, scope.variant, integer(node, "books", 1), _epilogue(node)
+    )
+    return _product(scope, node, spec, partial(codebook_vectors, spec))
+
+
 def _epilogue(node: ir.Node) -> Any:
     from qcompiler.backends.tvm.kernels.epilogue import Epilogue
     from qcompiler.backends.tvm.kernels.functions import Function
@@ -73,43 +93,44 @@ def _product(scope: Scope, node: ir.Node, spec: Any, make: Callable[[str], Any])
     return reshaped(scope, result, [*before, spec.channels])
 
 
+def _float_gemm(scope: Scope, node: ir.Node) -> Expr:
+    from qcompiler.backends.tvm.kernels.float_gemm import FloatGemm, float_gemm
+
+    spec = FloatGemm(integer(node, "channels", 0), integer(node, "depth", 0), scope.variant, _epilogue(node))
+    return _product(scope, node, spec, partial(float_gemm, spec))
+
+
 def _gather_rows(scope: Scope, node: ir.Node) -> Expr:
-    """Rows of a quantized table, dequantized: ``scale * code - minimum`` or ``scale * table[code]`` by groups."""
+    """Rows of a quantized table, dequantized."""
     from tvm import relax
 
-    indices, codes, scale, *rest = scope.inputs(node)
-    group, has_table = integer(node, "group", 0), bool(integer(node, "table", 0))
-    width = scope.shape(codes)[1]
-    groups = scope.shape(scale)[1]
-    ids = scope.shape(indices)
-    flat = reshaped(scope, indices, [product(ids)])
+    from qcompiler.backends.tvm.kernels.gather_rows import GatherRows, gather_rows
 
-    def rows(table: Expr) -> Expr:
-        return scope.emit(relax.op.take(table, flat, 0, mode="clip"))
-
-    def spread(factor: Expr) -> Expr:
-        found = rows(factor)
-        if groups == 1:
-            return found
-        wide = scope.emit(relax.op.repeat(found, group, 1))
-        whole = groups * group == width
-        return wide if whole else scope.emit(relax.op.strided_slice(wide, [1], [0], [width]))
-
-    taken = rows(codes)
-    if has_table:
-        levels = scope.emit(
-            relax.op.take(rest[-1], scope.emit(relax.op.astype(taken, "int32")), 0, mode="clip")
-        )
-    else:
-        levels = scope.emit(relax.op.astype(taken, "float32"))
-    values = scope.emit(relax.op.multiply(levels, spread(scale)))
-    if not has_table:
-        values = scope.emit(relax.op.subtract(values, spread(rest[0])))
-    return reshaped(scope, values, [*ids, width])
+    indices, *constants = scope.inputs(node)
+    spec = GatherRows(
+        integer(node, "entries", 0),
+        integer(node, "columns", 0),
+        integer(node, "bits", 8),
+        integer(node, "group", 0),
+        scope.variant,
+        offset=integer(node, "offset", 0),
+        minimum=bool(integer(node, "minimum", 0)),
+        table=bool(integer(node, "table", 0)),
+    )
+    shape = scope.shape(indices)
+    rows = product(shape)
+    ids = reshaped(scope, indices, [rows])
+    if scope.dtype(ids) != "int64":
+        ids = scope.emit(relax.op.astype(ids, "int64"))
+    result = scope.call(spec, partial(gather_rows, spec), [ids, *constants], [rows, spec.columns], "float32")
+    return reshaped(scope, result, [*shape, spec.columns])
 
 
 CONVERTERS: dict[str, Converter] = {
     f"{DOMAIN}::GemmInt8": _gemm_int8,
     f"{DOMAIN}::GemmLowBit": _gemm_low_bit,
+    f"{DOMAIN}::CodebookChannels": _codebook_channels,
+    f"{DOMAIN}::CodebookVectors": _codebook_vectors,
+    f"{DOMAIN}::FloatGemm": _float_gemm,
     f"{DOMAIN}::GatherRows": _gather_rows,
 }
