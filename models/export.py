@@ -43,6 +43,7 @@ class ExportReport:
         max_abs_error: over all outputs, ONNX Runtime against torch, float32.
         verified_shape: batch and length (or batch and width) of that comparison.
         size_bytes: of both files.
+        notes: what the export leaves out, and why.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class ExportReport:
     max_abs_error: float
     verified_shape: tuple[int, int]
     size_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def export_transformers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +62,7 @@ def export_checkpoint(
         raise OptionError(
             "--attention plain is about the graph with a cache; choose sdpa or eager, or a folder with -o."
         )
-    return export_transformers(
+    report = export_transformers(
         directory,
         output if is_file else output / MODEL,
         task=choice.task,
@@ -72,6 +72,15 @@ def export_checkpoint(
         attention=choice.attention,
         fusions=choice.fusions,
     )
+    return report if is_file else replace(report, notes=_left_out(directory, choice))
+
+
+def _left_out(directory: str | Path, choice: ExportChoice) -> tuple[str, ...]:
+    """That a folder has no cache where it would have had one but for an option."""
+    if choice.cache is not None or not choice.only_without_cache or not is_decoder(directory):
+        return ()
+    option = choice.only_without_cache[0]
+    return (f"without cache and tokenizer, because of {option}: leave it out for a folder that generates text",)
 
 
 def _refuse_early(directory: Path, choice: ExportChoice) -> None:

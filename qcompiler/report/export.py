@@ -33,6 +33,7 @@ def print_export(report: ExportReport | DecoderReport) -> None:
         return
     verified = " x ".join(map(str, report.verified_shape))
     console.print(f"  agrees with torch to {small(report.max_abs_error)} (largest error, at {verified})")
+    _print_notes(console, report)
 
 
 def _one_layer(shapes: Shapes) -> Shapes:
@@ -50,5 +51,9 @@ def _print_decoder(console: Console, report: DecoderReport) -> None:
         f"agrees with torch to {small(report.max_abs_error)} (largest error of prefill and decode), "
         f"{report.same_tokens} greedy tokens the same",
     )
+    _print_notes(console, report)
+
+
+def _print_notes(console: Console, report: ExportReport | DecoderReport) -> None:
     for note in report.notes:
         print_text(console, f"note: {note}")

@@ -212,11 +212,13 @@ def test_choice_of_export(tmp_path: Path) -> None:
     bert.save_pretrained(tmp_path / "bert")
     assert is_decoder(tmp_path / "lm")
     assert not is_decoder(tmp_path / "bert")
-    plain = export_checkpoint(tmp_path / "lm", tmp_path / "plain", ExportChoice(cache=False))
+    plain = export_checkpoint(tmp_path / "lm", tmp_path / "plain", ExportChoice(attention="eager"))
     assert not isinstance(plain, DecoderReport)
+    assert "--attention eager" in plain.notes[0]
     assert plain.model == tmp_path / "plain" / "model.onnx"
     assert list(plain.outputs) == ["logits"]
-    encoder = export_checkpoint(tmp_path / "bert", tmp_path / "encoder", ExportChoice())
+    encoder = export_checkpoint(tmp_path / "bert", tmp_path / "encoder", ExportChoice(cache=False))
+    assert encoder.notes == ()
     assert encoder.model == tmp_path / "encoder" / "model.onnx"
     with pytest.raises(OptionError, match="no decoder of text"):
         export_checkpoint(tmp_path / "bert", tmp_path / "x", ExportChoice(cache=True))
