@@ -28,8 +28,8 @@ _BESIDE = 0.05
 _WIDE = 8.0
 """A range so many times wider than the values wastes three bits; less may be due to the few samples looked at."""
 
-_MASK = 1e4
-"""A value so many times larger than the 99th percentile of magnitudes is a mask that is added, not a signal."""
+MASK = 1e4
+"""A value so many times larger than the median magnitude is a mask that is added, not a signal."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _masked(values: Floats) -> npt.NDArray[np.bool_]:
     """Elements that are a mask: so far out that they cannot share codes with the rest."""
     magnitude = np.abs(values)
     usual = float(np.quantile(magnitude[magnitude < HUGE], 0.5)) if (magnitude < HUGE).any() else 0.0
-    found: npt.NDArray[np.bool_] = magnitude > max(_MASK * usual, _MASK)
+    found: npt.NDArray[np.bool_] = magnitude > max(MASK * usual, MASK)
     return found
 
 

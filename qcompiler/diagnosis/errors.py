@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.data.feeds import Feed
+from qcompiler.diagnosis.activation_faults import MASK
 from qcompiler.diagnosis.cut import CutModel
 from qcompiler.diagnosis.match import Matches
 from qcompiler.diagnosis.quantizers import Quantizer
@@ -186,10 +187,20 @@ def gathered_errors(here: Scene) -> dict[str, Difference]:
     return found
 
 
+def _without_mask(exact: Array, made: Array) -> tuple[Array, Array]:
+    """Both with zeros where a mask was added to them: beside it every error would look small."""
+    magnitude = np.abs(exact)
+    if exact.shape != made.shape or not exact.size or not magnitude.max() > MASK:
+        return exact, made
+    masked = magnitude > MASK * max(float(np.median(magnitude)), 1.0)
+    masked &= np.abs(made) > 0.5 * MASK
+    return np.where(masked, 0, exact), np.where(masked, 0, made)
+
+
 def _compare(here: Scene, found: Mapping[str, Difference], made: Mapping[str, Array], index: int) -> None:
     bounds, fed = here.bounds(), here.fed
     for name, difference in found.items():
         array = made[name]
         if name in bounds and array.shape == here.floats[index][fed[name]].shape:
             array = np.clip(array, *bounds[name])
-        difference.update(here.floats[index][fed[name]], array)
+        difference.update(*_without_mask(here.floats[index][fed[name]], array))

@@ -80,6 +80,10 @@ def read_dequantizer(node: ir.Node) -> Stored:
         or not is_constant(codes)
         or not is_constant(scale)
     ):
+        maker = codes.producer() if codes is not None else None
+        zero = maker.inputs[2] if maker is not None and maker.op_type == "QuantizeLinear" else None
+        if zero is not None and zero.dtype is not None:
+            return Stored(f"{zero.dtype.name.lower()} by QuantizeLinear", zero.dtype.bitwidth)
         bits = float(node.metadata_props.get(BITS, "4"))
         return Stored(name or node.op_type, max(1, int(bits)))
     assert codes.const_value is not None

@@ -16,6 +16,7 @@ from qcompiler.errors import InputError, QCompilerError
 from qcompiler.graph.weighted import array_of
 from qcompiler.prepare import prepare
 from qcompiler.prepare.constants import lift_constants
+from qcompiler.prepare.naming import name_nodes
 from qcompiler.verify.compare import require_same_interface
 
 _UNRELATED = 0.3
@@ -72,6 +73,8 @@ def pair_models(reference: ir.Model, quantized: ir.Model, names: tuple[str, str]
             "there is nothing to diagnose; give the quantized model second."
         )
     require_same_interface(reference, quantized)
+    name_nodes(reference)  # as a compile names them, so that --exclude knows the names
+    name_nodes(quantized)
     return Pair(reference, quantized, names)
 
 
