@@ -25,7 +25,7 @@ def lower_gather(model: ir.Model) -> list[Lowering]:
             continue
         if maker not in stored:
             weight = _read(maker, imports)
-            if isinstance(weight, str):
+            if isinstance(weight, str) or (weight.scale.shape[1] > 1 and weight.group % 16):
                 continue
             stored[maker] = _store(node, str(maker.outputs[0].name), weight)
         values, attributes = stored[maker]
@@ -53,16 +53,28 @@ def _read(maker: ir.Node, imports: dict[str, int]) -> LowBitWeight | str:
 
 
 def _store(node: ir.Node, name: str, weight: LowBitWeight) -> tuple[list[ir.Value], dict[str, int | str]]:
-    arrays: list[tuple[str, npt.NDArray[np.generic]]] = [("rows", weight.codes), ("row_scale", weight.scale)]
+    from qcompiler.backends.tvm.kernels.gather_rows import pack
+
+    arrays: list[tuple[str, npt.NDArray[np.generic]]] = [
+        ("rows", pack(weight.codes, weight.bits)),
+        ("row_scale", weight.scale),
+    ]
     minimum = weight.minimum
-    if minimum is None and weight.table is None:
-        zero = (
-            np.float32(weight.middle) if weight.zero_point is None else weight.zero_point.astype(np.float32)
-        )
-        minimum = np.broadcast_to(weight.scale * zero, weight.scale.shape)
+    if minimum is None and weight.table is None and weight.zero_point is not None:
+        minimum = weight.scale * weight.zero_point.astype(np.float32)
     if minimum is not None:
         arrays.append(("row_minimum", minimum.astype(np.float32)))
     if weight.table is not None:
-        arrays.append(("row_table", weight.table.astype(np.float32)))
-    attributes: dict[str, int | str] = {"group": weight.group, "table": int(weight.table is not None)}
+        levels = np.zeros(1 << weight.bits, np.float32)
+        levels[: len(weight.table)] = weight.table
+        arrays.append(("row_table", levels))
+    attributes: dict[str, int | str] = {
+        "entries": weight.outputs,
+        "columns": weight.rows,
+        "bits": weight.bits,
+        "group": weight.group if weight.scale.shape[1] > 1 else weight.rows,
+        "offset": weight.middle,
+        "minimum": int(minimum is not None),
+        "table": int(weight.table is not None),
+    }
     return constants(node.outputs[0], name, arrays), attributes

@@ -114,7 +114,7 @@ class TvmCpu(Target):
         variant = choose_library(index, features(index))["variant"]
         made: dict[str, str] = index["kernels"]
         return [
-            NodeKernel(key.name, f"{made[key.name]} ({variant})", integer=True)
+            NodeKernel(key.name, f"{made[key.name]} ({variant})", integer="Float" not in made[key.name])
             if key.name in made
             else NodeKernel(key.name, key.op_type, integer=False)
             for key in nodes
