@@ -166,7 +166,7 @@ class _Attention:
         self.count, self.scores_width = count, blocks * LANES
         self.queries = T.alloc_buffer((*heads, tiles * registers.rows, spec.turn.size), "float32")
         self.columns = T.alloc_buffer((*heads, blocks, spec.turn.size, LANES), "float32")
-        many = let(count >= FEW_ROWS)
+        many = let(count >= max(FEW_ROWS, spec.group + 1))  # a single position is never many
         with T.parallel(0, self.batch * spec.kv_heads) as index:
             self._prepare(_head(index, spec.kv_heads), many)
         with T.If(many):
