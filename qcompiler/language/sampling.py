@@ -57,10 +57,9 @@ def probabilities(logits: npt.NDArray[np.generic], sampling: Sampling) -> npt.ND
 
     Ties at the edge of a filter go to the smaller id, so that exactly the number asked for is left.
     """
-    scaled = logits.astype(np.float64)
-    scaled = (scaled - scaled.max()) / sampling.temperature
-    weights: npt.NDArray[np.float64] = np.exp(scaled)
-    order = np.argsort(-scaled, kind="stable")
+    given = logits.astype(np.float64)
+    order = np.argsort(-given, kind="stable")  # of what is given: scaling rounds small differences away
+    weights: npt.NDArray[np.float64] = np.exp((given - given.max()) / sampling.temperature)
     if sampling.top_k is not None:
         weights[order[sampling.top_k :]] = 0
     weights /= weights.sum()
