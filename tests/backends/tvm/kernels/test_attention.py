@@ -19,7 +19,7 @@ from tests.backends.tvm.kernels.running import RUNNABLE, variant_cases
 
 pytestmark = pytest.mark.tvm
 
-HEADS, KV_HEADS, SIZE = 6, 2, 48
+HEADS, KV_HEADS, SIZE = 4, 2, 32
 HALF = 24
 """A head of one whole vector and a half, which ONNX Runtime's operator does not take."""
 
@@ -55,7 +55,7 @@ class Kernel:
         self.kernel = compile_kernel(attention(spec), spec.variant)
 
     def __call__(self, new: list[Floats], *others: Array, present: list[Array] | None = None) -> list[Array]:
-        shape = (*new[0].shape[:2], HEADS * self.spec.turn.size)
+        shape = (*new[0].shape[:2], self.spec.heads * self.spec.turn.size)
         outputs = [aligned(np.full(shape, np.nan, np.float32)), *(aligned(one) for one in present or [])]
         self.kernel(*(aligned(array) for array in (*new, *others)), *outputs)
         return list(outputs)
@@ -222,6 +222,15 @@ def test_encoder_with_a_mask(variant: Variant, shape: tuple[int, int, int], rows
     mask = normal(9, *shape[:2], shape[2] or rows, total)
     mask[..., 5:9] = -np.inf if shape[0] == 1 else np.finfo(np.float32).min
     close(run([q, k, v], mask)[0], reference(q, by_head(k), by_head(v), mask))
+
+
+@pytest.mark.parametrize("group", [8, 13])
+def test_large_groups(group: int) -> None:
+    """One position of a large group is few rows, two are many."""
+    run = compiled(Attention(group, 1, Turn(HALF, 0), FASTEST, cache="none"))
+    for rows in (1, 2):
+        q, k, v = (normal(i, 2, rows, heads * HALF) for i, heads in enumerate((group, 1, 1)))
+        close(run([q, k, v])[0], reference(q, by_head(k), by_head(v), causal=True))
 
 
 def test_packed_rows_and_a_row_that_sees_nothing() -> None:
