@@ -50,17 +50,16 @@ def apply(function: Function, value: Expr) -> Expr:
 
 
 def exp(value: Expr) -> Expr:
-    """e^x to 2 units in the last place; 0 below -87.3, largest float above 88.3.
+    """e^x to 2 units in the last place; 0 below -87.7, that of 88.3 above.
 
-    2^n * e^r with |r| <= ln(2) / 2: the polynomial of Cephes' ``expf``.
+    2^n * e^r with |r| <= ln(2) / 2: the polynomial of Cephes' ``expf``.  With n = -127 the power is 0.
     """
     return exp_below_zero(let(T.min(value, _all(88.3))))
 
 
 def exp_below_zero(value: Expr) -> Expr:
     """The same for values up to 88.3."""
-    given = let(value)
-    x = let(T.max(given, _all(-87.3)))
+    x = let(T.max(value, _all(-88.0)))
     power = let(round_to_int(x * _all(1.4426950408889634)))
     n = let(cast(power, "float32"))
     r = let((x - n * _all(0.693359375)) - n * _all(-2.12194440e-4))
@@ -68,8 +67,7 @@ def exp_below_zero(value: Expr) -> Expr:
     for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         p = let(p * r + _all(coefficient))
     two_n = T.reinterpret(f"float32x{LANES}", T.shift_left(power + splat(T.int32(127)), splat(T.int32(23))))
-    result = (p * r * r + r + _all(1.0)) * two_n
-    return let(T.Select(given < _all(-87.3), _all(0.0), result))
+    return let((p * r * r + r + _all(1.0)) * two_n)
 
 
 def sigmoid(value: Expr) -> Expr:
