@@ -140,8 +140,12 @@ class Model {
     if (auto slash = path.rfind('/'); slash != path.npos) folder = path.substr(0, slash + 1);
     Object library = Choose();
     variant_ = Text(library, "variant");
-    std::string code = folder + Text(library, "file");
-    Check(code, MappedFile(code), Text(library, "file"));
+    std::string name = Text(library, "file"), code = folder + name;
+    if (auto end = code.rfind(".tar"); end != code.npos) {
+      code.replace(end, 4, ".so");  // linked of the objects in it
+    } else {
+      Check(code, MappedFile(code), name);
+    }
     auto parameters = At(index_, "parameters").cast<Object>();
     memory_ = std::make_unique<MappedFile>(folder + Text(parameters, "file"));
     Check(folder + Text(parameters, "file"), *memory_, Text(parameters, "file"));
@@ -211,7 +215,7 @@ class Model {
     for (const auto& item : At(index_, "libraries").cast<ffi::Array<ffi::Any>>()) {
       auto library = item.cast<Object>();
       auto needs = At(library, "needs").cast<ffi::Array<ffi::String>>();
-      bool fits = Text(library, "machine") == host.machine && Text(library, "file").find(".tar") == std::string::npos;
+      bool fits = Text(library, "machine") == host.machine;
       for (const auto& need : needs) fits = fits && usable.count(need) > 0;
       if (fits) return library;
     }

@@ -74,9 +74,12 @@ class Model:
         parameters = self._index["parameters"]
         if check:
             for name in (chosen["file"], parameters["file"]):
-                _check_file(folder / name, self._index["files"][name])
+                if name in self._index["files"]:  # not what was linked of objects afterwards
+                    _check_file(folder / name, self._index["files"][name])
         self._threads = threads or os.cpu_count() or 1
         self._ffi, self._runtime = _load_runtime(folder)
+        if not (folder / chosen["file"]).is_file():
+            raise LoadError(f"{folder / chosen['file']} is missing; link the objects in the .tar beside it.")
         self._library = self._ffi.load_module(str(folder / chosen["file"]))
         self._machine = self._library["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, 0, _POOLED)
@@ -233,8 +236,8 @@ def choose_library(index: Mapping[str, Any], features: frozenset[str]) -> dict[s
     machine = _MACHINES.get(machine, machine)
     for library in index["libraries"]:
         fits = library["machine"] == machine and set(library["needs"]) <= features
-        if fits and not library["file"].endswith(".tar"):
-            return dict(library)
+        if fits:
+            return {**library, "file": library["file"].replace(".tar", ".so")}
     offered = ", ".join(f"{item['variant']} for {item['machine']}" for item in index["libraries"])
     raise LoadError(f"no library for this {machine} CPU among {offered}; compile for it (--target tvm-cpu).")
 
