@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels.codebook_loops import add_up
+from qcompiler.backends.tvm.kernels.codebook_loops import TOGETHER, add_up, side_by_side
 from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -53,8 +53,8 @@ class CodebookChannels:
         epilogue: what is done to the result.
         rows: of a tile; 0 for the variant's own.
 
-    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` int32 ``[N, K/128, 16]`` and
-    ``table`` float32 ``[N, 16]`` with N rounded up to 16, as :func:`pack` gives; those of the epilogue.
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` int32 ``[N/4, K/128, 4, 16]``
+    and ``table`` float32 ``[N, 16]`` with N rounded up to 16, as :func:`pack` gives; those of the epilogue.
     """
 
     channels: int
@@ -83,7 +83,7 @@ def pack(
     parts = padded.reshape(channels + more, -1, _CODES, LANES)
     shifts = (4 * np.arange(_CODES, dtype=np.uint32))[:, None]
     weight = np.bitwise_or.reduce(parts << shifts, axis=2).view(np.int32)
-    return weight, np.pad(table, ((0, more), (0, ENTRIES - table.shape[1]))).astype(np.float32)
+    return side_by_side(weight), np.pad(table, ((0, more), (0, ENTRIES - table.shape[1]))).astype(np.float32)
 
 
 def codebook_channels(spec: CodebookChannels, name: str = "codebook_channels") -> PrimFunc:
@@ -94,7 +94,7 @@ def codebook_channels(spec: CodebookChannels, name: str = "codebook_channels") -
 def _body(spec: CodebookChannels) -> None:
     rows = rows_parameter()
     x = parameter("x", (rows, spec.depth), "float32")
-    weight = parameter("weight", (spec.padded, spec.steps, LANES), "int32")
+    weight = parameter("weight", (spec.padded // TOGETHER, spec.steps, TOGETHER, LANES), "int32")
     table = parameter("table", (spec.padded, ENTRIES), "float32")
     writer = Writer(spec.epilogue, rows, spec.channels)
     weights = _Weights(spec.variant, weight, table)
@@ -112,8 +112,8 @@ class _Weights:
     def open_channel(self, channel: Expr) -> Expr:
         return channel if self._variant is Variant.PLAIN else let(load(self._table, [channel, 0]))
 
-    def open_step(self, channel: Expr, step: Expr) -> Expr:
-        return let(load(self._weight, [channel, step, 0]))
+    def open_step(self, group: Expr, member: int, step: Expr) -> Expr:
+        return let(load(self._weight, [group, step, member, 0]))
 
     def values(self, kept: Expr, codes: Expr, part: int) -> Expr:
         index = T.shift_right(codes, splat(T.int32(4 * part))) if part else codes

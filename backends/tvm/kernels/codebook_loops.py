@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from qcompiler.backends.tvm.kernels.tiling import Tile, each_tile
 from qcompiler.backends.tvm.kernels.vectors import (
@@ -23,6 +26,8 @@ from qcompiler.backends.tvm.kernels.vectors import (
     load_part,
     store,
 )
+
+Number = TypeVar("Number", bound=np.generic)
 
 TOGETHER = 4
 """Channels of a tile."""
@@ -40,8 +45,8 @@ class Weights(Protocol):
     def open_channel(self, channel: Expr) -> Expr:
         """What is kept for a channel, such as its table."""
 
-    def open_step(self, channel: Expr, step: Expr) -> Expr:
-        """What is kept for ``depth`` weights of a channel, such as their codes."""
+    def open_step(self, group: Expr, member: int, step: Expr) -> Expr:
+        """What is kept for ``depth`` weights of one of four channels, such as their codes."""
 
     def values(self, kept: Expr, codes: Expr, part: int) -> Expr:
         """float32 x 16: weights ``16 * part`` and following of a step."""
@@ -73,12 +78,13 @@ def _channels(
     weights: Weights, x: Buffer, sums: Buffer, row: Expr, rows: int, block: Expr, first: Expr, steps: int
 ) -> None:
     channels = [let(block * LANES + first + c) for c in range(TOGETHER)]
+    group = let(T.floordiv(channels[0], TOGETHER))
     kept = [weights.open_channel(channel) for channel in channels]
     registers = [[Register("float32") for _ in range(rows)] for _ in channels]
     for register in itertools.chain(*registers):
         register.clear(T.float32(0.0))
     with T.serial(0, steps) as step:
-        codes = [weights.open_step(channel, step) for channel in channels]
+        codes = [weights.open_step(group, member, step) for member in range(TOGETHER)]
         for part in range(weights.depth // LANES):
             at = step * weights.depth + part * LANES
             inputs = [let(load(x, [row + r, at])) for r in range(rows)]
@@ -90,6 +96,15 @@ def _channels(
         for r, register in enumerate(held):
             found = across(register.value, lambda a, b: a + b)
             T.buffer_store(sums, found, [r * LANES + first + c])
+
+
+def side_by_side(codes: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """``[N, steps, ...]`` to ``[N/4, steps, 4, ...]``: what a tile reads, in the order in which it reads it.
+
+    Memory is then read as one stream; four of a kilobyte each are three times slower.
+    """
+    split = codes.reshape(-1, TOGETHER, *codes.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(split, 1, 2))
 
 
 def _with_zeros(x: Buffer, rows: Expr, depth: int, padded: int) -> Buffer:

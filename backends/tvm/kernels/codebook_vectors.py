@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels.codebook_loops import add_up
+from qcompiler.backends.tvm.kernels.codebook_loops import TOGETHER, add_up, side_by_side
 from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer, pack_channels
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -50,9 +50,9 @@ class CodebookVectors:
         epilogue: what is done to the result.
         rows: of a tile; 0 for the variant's own.
 
-    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` uint8 or uint16 ``[N, G, books]``, N
-    rounded up to 16 and G to 16 weights; ``book`` float32 ``[books * entries, length]``; ``scale`` float32
-    ``[N/16, 16]``, as :func:`pack` gives; those of the epilogue.
+    Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` uint8 or uint16
+    ``[N/4, K/16, 4, 16 / length * books]``, N rounded up to 16; ``book`` float32 ``[books * entries, length]``;
+    ``scale`` float32 ``[N/16, 16]``, as :func:`pack` gives; those of the epilogue.
     """
 
     channels: int
@@ -76,6 +76,16 @@ class CodebookVectors:
         return -(-self.depth // LANES) * LANES // self.length
 
     @property
+    def steps(self) -> int:
+        """Of 16 weights."""
+        return -(-self.depth // LANES)
+
+    @property
+    def codes(self) -> int:
+        """Of a step, for all books."""
+        return LANES // self.length * self.books
+
+    @property
     def padded(self) -> int:
         """Channels, rounded up."""
         return -(-self.channels // LANES) * LANES
@@ -95,7 +105,12 @@ def pack(
     _, groups, channels = codes.shape
     ordered = codes.transpose(2, 1, 0).astype(spec.code_type)
     padded = np.pad(ordered, ((0, spec.padded - channels), (0, spec.groups - groups), (0, 0)))
-    return [padded, np.ascontiguousarray(book.reshape(-1, spec.length), np.float32), pack_channels(scale)]
+    steps = padded.reshape(spec.padded, spec.steps, -1)
+    return [
+        side_by_side(steps),
+        np.ascontiguousarray(book.reshape(-1, spec.length), np.float32),
+        pack_channels(scale),
+    ]
 
 
 def codebook_vectors(spec: CodebookVectors, name: str = "codebook_vectors") -> PrimFunc:
@@ -106,7 +121,7 @@ def codebook_vectors(spec: CodebookVectors, name: str = "codebook_vectors") -> P
 def _body(spec: CodebookVectors) -> None:
     rows = rows_parameter()
     x = parameter("x", (rows, spec.depth), "float32")
-    weight = parameter("weight", (spec.padded, spec.groups, spec.books), spec.code_type)
+    weight = parameter("weight", (spec.padded // TOGETHER, spec.steps, TOGETHER, spec.codes), spec.code_type)
     book = parameter("book", (spec.books * spec.entries, spec.length), "float32")
     scale = parameter("scale", (spec.padded // LANES, LANES), "float32")
     writer = Writer(spec.epilogue, rows, spec.channels)
@@ -129,20 +144,21 @@ class _Weights:
     def open_channel(self, channel: Expr) -> Expr:
         return channel
 
-    def open_step(self, channel: Expr, step: Expr) -> Expr:
-        return step
+    def open_step(self, group: Expr, member: int, step: Expr) -> list[Expr]:
+        return [let(T.cast(self._weight[group, step, member, i], "int32")) for i in range(self._spec.codes)]
 
-    def values(self, kept: Expr, codes: Expr, part: int) -> Expr:
-        del part
-        found = self._from_book(kept, codes, 0)
+    def values(self, kept: Expr, codes: list[Expr], part: int) -> Expr:
+        del kept, part
+        found = self._from_book(codes, 0)
         for book in range(1, self._spec.books):
-            found = found + self._from_book(kept, codes, book)
+            found = found + self._from_book(codes, book)
         return found
 
-    def _from_book(self, channel: Expr, step: Expr, book: int) -> Expr:
-        spec, count = self._spec, LANES // self._spec.length
-        pieces = []
-        for group in range(count):
-            code = T.cast(self._weight[channel, step * count + group, book], "int32")
-            pieces.append(load(self._book, [code + book * spec.entries, 0], spec.length))
-        return let(joined(pieces, LANES) if count > 1 else pieces[0])
+    def _from_book(self, codes: list[Expr], book: int) -> Expr:
+        """float32 x 16: entries of one book, one behind another."""
+        spec = self._spec
+        pieces = [
+            load(self._book, [code + book * spec.entries, 0], spec.length)
+            for code in codes[book :: spec.books]
+        ]
+        return let(joined(pieces, LANES) if len(pieces) > 1 else pieces[0])

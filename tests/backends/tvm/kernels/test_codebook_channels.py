@@ -61,8 +61,8 @@ def test_epilogue() -> None:
 def test_pack_puts_neighbours_in_neighbouring_lanes() -> None:
     codes, table = case(201)
     weight, tables = pack(codes, table)
-    assert weight.shape == (48, 2, 16)
+    assert weight.shape == (12, 2, 4, 16)
     assert tables.shape == (48, 16)
     n, k = 33, 180
-    word = int(weight[n, k // 128, k % 16]) & 0xFFFFFFFF
+    word = int(weight[n // 4, k // 128, n % 4, k % 16]) & 0xFFFFFFFF
     assert word >> (4 * (k % 128 // 16)) & 15 == codes[k, n]
