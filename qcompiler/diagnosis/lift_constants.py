@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from qcompiler.diagnosis.stored import CODE_TYPES, Array, Floats, Stored, stored_integers
 from qcompiler.graph.low_bit import BITS, FORMAT
 from qcompiler.graph.qdq import add_initializer
-from qcompiler.graph.weighted import array_of, is_constant
+from qcompiler.graph.weighted import array_of, is_constant, shape_of
 from qcompiler.sequential.slice import slice_model
 
+_SMALL_CODES = CODE_TYPES - {ir.DataType.INT32}
 _DEQUANTIZERS = ("DequantizeLinear", "DequantizeTable", "DequantizeMin")
 
 
@@ -30,8 +33,7 @@ def fold_constants(model: ir.Model, stored: dict[str, Stored]) -> None:
     session = open_model(slice_model(model, [], names), session_options(threads=1, optimize=False))
     found = session.run({})
     for value in wanted:
-        source = _dequantizer(value)
-        note = None if source is None else read_dequantizer(source)
+        note = _stored_behind(value)
         replace_by_constant(model, value, np.asarray(found[str(value.name)]), note, stored)
 
 
@@ -61,12 +63,38 @@ def _is_frontier(value: ir.Value, constant: set[ir.Node]) -> bool:
     return any(use.node not in constant for use in value.uses())
 
 
+def _stored_behind(value: ir.Value) -> Stored | None:
+    """How the codes that a constant is computed from are stored; None where it is computed from none."""
+    node = _dequantizer(value)
+    if node is not None:
+        return read_dequantizer(node)
+    codes = [item for item in _ancestors(value) if is_constant(item) and item.dtype in _SMALL_CODES]
+    largest = max(codes, key=lambda item: math.prod(shape_of(item)), default=None)
+    if largest is None or largest.dtype is None:
+        return None
+    return Stored(f"{largest.dtype.name.lower()} with scales that are computed", largest.dtype.bitwidth)
+
+
 def _dequantizer(value: ir.Value) -> ir.Node | None:
-    """The dequantizer nearest before a constant; along first inputs, for scales have dequantizers of their own."""
+    """The dequantizer nearest before a constant, along first inputs: scales have dequantizers of their own."""
     node = value.producer()
     while node is not None and node.op_type not in _DEQUANTIZERS:
-        node = next((maker for source in node.inputs if source and (maker := source.producer())), None)
+        source = node.inputs[0] if node.inputs else None
+        node = source.producer() if source is not None else None
     return node
+
+
+def _ancestors(value: ir.Value) -> list[ir.Value]:
+    found: dict[ir.Value, None] = {}
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        maker = item.producer()
+        for source in maker.inputs if maker is not None else ():
+            if source is not None and source not in found:
+                found[source] = None
+                pending.append(source)
+    return list(found)
 
 
 def read_dequantizer(node: ir.Node) -> Stored:

@@ -27,6 +27,7 @@ def lift_low_bit(model: ir.Model, stored: dict[str, Stored]) -> None:
     Raises:
         ModelError: the runtime does not run one of them.
     """
+    _hoist_branches(model)
     constant = constant_nodes(model)
     for node in list(model.graph):
         parameters = [value for value in node.inputs[1:] if value is not None]
@@ -35,6 +36,32 @@ def lift_low_bit(model: ir.Model, stored: dict[str, Stored]) -> None:
             _lift_product(model, node, stored)
         elif node.op_type == "GatherBlockQuantized" and is_constant(node.inputs[0]):
             _lift_look_up(model, node, stored)
+
+
+def _hoist_branches(model: ir.Model) -> None:
+    """Take products out of an If that chooses between kernels by the number of rows: both branches mean the same."""
+    for node in list(model.graph):
+        if node.op_type != "If":
+            continue
+        for name in ("then_branch", "else_branch"):
+            branch = node.attributes[name].as_graph()
+            inner = list(branch)
+            outside = all(v is None or v.graph is not branch for item in inner for v in item.inputs)
+            makers = [value.producer() for value in branch.outputs]
+            if not outside or any(maker is None or maker.op_type not in _PRODUCTS for maker in makers):
+                continue
+            copies = [
+                ir.node(item.op_type, item.inputs, domain=item.domain, name=f"{node.name}_{index}")
+                for index, item in enumerate(makers)
+                if item is not None
+            ]
+            for copy, item in zip(copies, makers, strict=True):
+                copy.attributes.update(item.attributes if item is not None else {})
+            new = [copy.outputs[0] for copy in copies]
+            ir.convenience.replace_nodes_and_values(
+                model.graph, node, [node], copies, list(node.outputs), new
+            )
+            break
 
 
 def _lift_product(model: ir.Model, node: ir.Node, stored: dict[str, Stored]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.diagnosis.quantizers import QUANTIZERS, Quantizer
+from qcompiler.diagnosis.quantizers import QUANTIZERS, Quantizer, code_values
 from qcompiler.graph.weighted import array_of, is_constant
 
 SUFFIXES = (
@@ -181,17 +181,13 @@ def _constant_key(value: ir.Value) -> Key:
 
 
 def _float_outputs(model: ir.Model) -> dict[str, ir.Value]:
+    codes = code_values(model)
     return {
         str(value.name): value
         for node in model.graph
         for value in node.outputs
-        if value.name and value.dtype in _FLOATS and not _is_code(node, value)
+        if value.name and value.dtype in _FLOATS and value not in codes
     }
-
-
-def _is_code(node: ir.Node, value: ir.Value) -> bool:
-    read = any(use.node.op_type == "DequantizeLinear" and use.idx == 0 for use in value.uses())
-    return node.op_type in QUANTIZERS or read
 
 
 def _assigned(nodes: list[ir.Node], others: list[ir.Node]) -> list[tuple[ir.Node, ir.Node]]:

@@ -14,6 +14,8 @@ _CODES = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.D
 EXPOSED = "_exposed_read"
 """End of the names of nodes that only let codes be read as floats."""
 
+_TO_FLOAT = ("DequantizeLinear", "Cast")
+
 QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
@@ -94,6 +96,18 @@ def affine_of(node: ir.Node) -> Affine | None:
     return Affine(
         float(array_of(scale).reshape(())), int(array_of(zero).reshape(())), (int(info.min), int(info.max))
     )
+
+
+def code_values(model: ir.Model) -> set[ir.Value]:
+    """Values of the main graph that hold codes: made by a quantizer, moved from such, or read by a dequantizer."""
+    found: set[ir.Value] = set()
+    for node in model.graph:
+        moved = node.op_type not in _TO_FLOAT and node.domain in ("", "ai.onnx") and bool(node.inputs)
+        if node.op_type in QUANTIZERS or (moved and node.inputs[0] in found):
+            found.update(node.outputs)
+        elif node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+            found.add(node.inputs[0])
+    return found
 
 
 def expose_codes(model: ir.Model) -> None:

@@ -29,6 +29,7 @@ _FUNCTIONS = (
     "FastGelu",
 )
 _LOW_BIT = ("int8", "int4", "int3", "int2", "nf4", "fp4")
+_K_QUANTS = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0")
 
 Words = tuple[tuple[str, Mapping[str, str]], ...]
 
@@ -225,10 +226,10 @@ def _finer(command: Command, recipe: Recipe, coarse: Sequence[NodeFacts]) -> lis
     if per_tensor and eight:
         text = f"{_listed(per_tensor)}: one weight scale per output channel instead of one per tensor"
         found.append(Remedy(text, command.line(recipe.with_option(eight, "per_channel", "true"))))
-    low = next((name for name in recipe.names if name in _LOW_BIT), "")
-    if not low or not any(" in blocks of " in item.kind for item in coarse):
+    low = next((name for name in recipe.names if name in (*_LOW_BIT, *_K_QUANTS)), "")
+    if not low or not coarse:
         return found
-    group = int(dict(recipe.passes)[low].get("group", "32"))
+    group = int(dict(recipe.passes)[low].get("group", "32")) if low in _LOW_BIT else 32
     if group > 32 or group == 0:
         text = f"smaller groups: a scale for 32 weights instead of {group or 'a column'}"
         found.append(Remedy(text, command.line(recipe.with_option(low, "group", "32"))))

@@ -120,15 +120,25 @@ def _behind(target: ir.Value, stops: set[ir.Value]) -> tuple[list[ir.Node], list
             continue
         nodes[node] = None
         for source in inputs_of(node):
-            if source in stops or (source.producer() is None and not is_constant(source)):
+            maker = source.producer()
+            if source in stops or (maker is None and not is_constant(source)):
                 read[source] = None
-            else:
-                pending.append(source.producer())
-    return list(nodes), list(read)
+            elif maker is not None and maker.graph is target.graph:  # not one inside a subgraph of node
+                pending.append(maker)
+    public = [source for source in read if source.graph is target.graph]
+    return list(nodes), public
+
+
+def _inside(node: ir.Node) -> list[ir.Node]:
+    """The nodes of a node's subgraphs."""
+    graphs = [item.as_graph() for item in node.attributes.values() if item.type == ir.AttributeType.GRAPH]
+    return [inner for graph in graphs for inner in graph.all_nodes()]
 
 
 def _is_inner(node: ir.Node, outside: set[ir.Value]) -> bool:
     """Whether a node is quantization inside a segment: not the quantizer of one of its inputs, nor its reader."""
+    if any(is_quantized_operator(inner) for inner in _inside(node)):
+        return True
     table = node.inputs[0] if node.op_type == "Gather" else None
     if table is not None and is_constant(table) and table.dtype in _CODES:
         return True

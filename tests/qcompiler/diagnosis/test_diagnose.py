@@ -65,6 +65,13 @@ def test_models_are_left_as_they_were(mlp: Path, mlp_feeds: list[Feed], quantize
     assert before == after
 
 
+def test_nodes_without_names_are_diagnosed(quantized: Quantized) -> None:
+    model = quantized("digits_qop")
+    for node in model.graph.node:
+        node.name = ""
+    assert len(diagnosed(DIGITS, model, DIGITS_TEST, samples=1, suspects=0).nodes) == 6
+
+
 def test_smoothed_weights_are_not_blamed(quantized: Quantized) -> None:
     """smoothquant scales norms and weights: compared as they are, they look 10 to 40 dB worse than they are."""
     found = diagnosed(PYDOC, quantized("pydoc_ours"), PYDOC_TEST, samples=2, suspects=2)

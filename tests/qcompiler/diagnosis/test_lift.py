@@ -8,12 +8,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qcompiler.backends.onnxruntime.session import open_model, session_options
+from qcompiler.backends.onnxruntime.session import OrtSession, open_model, session_options
 from qcompiler.data.feeds import Array, Feed
 from qcompiler.diagnosis.cut import CutModel
 from qcompiler.diagnosis.lift import is_quantized_operator, lift
 from qcompiler.diagnosis.match import base_names, match
-from qcompiler.diagnosis.quantizers import quantizers
+from qcompiler.diagnosis.quantizers import code_values, quantizers
 from qcompiler.load import load_model
 from qcompiler.verify.metrics import Difference
 from tests.qcompiler.diagnosis.conftest import DIGITS, DIGITS_TEST, PYDOC, PYDOC_TEST, Quantized, feeds_of
@@ -46,6 +46,55 @@ def test_a_lifted_model_computes_what_the_file_says(name: str, least_db: float, 
     left = [node for node in lifted.model.graph if is_quantized_operator(node)]
     assert {node.op_type for node in left} <= set(ACTIVATIONS)
     assert lifted.stored
+
+
+BRANCHES = """
+<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
+g (float[N, 32] x, bool few) => (float[N, 8] y)
+{
+    y = If (few) <
+        then_branch = one () => (float[N, 8] a) {
+            a = com.microsoft.MatMulNBits <K = 32, N = 8, bits = 4, block_size = 32> (x, codes, scales)
+        },
+        else_branch = many () => (float[N, 8] b) { b = MatMul (x, copy) }
+    >
+}
+"""
+
+
+def test_branches_by_the_number_of_rows_are_one_product() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 256, (8, 1, 16)).astype(np.uint8)
+    scales = random.random(8).astype(np.float32)
+    arrays: dict[str, Array] = {"codes": codes, "scales": scales, "copy": np.zeros((32, 8), np.float32)}
+    tensors = [ir.tensor(array, name=name) for name, array in arrays.items()]
+    model = ir.from_onnx_text(BRANCHES, initializers=tensors)
+    for node in model.graph.all_nodes():
+        node.name = str(node.outputs[0].name)
+    x = random.normal(size=(3, 32)).astype(np.float32)
+    expected = _session(model).run({"x": x, "few": np.array(True)})["y"]
+    lifted = lift(model)
+    assert {node.op_type for node in lifted.model.graph} == {"MatMul"}
+    assert [note.kind for note in lifted.stored.values()] == ["int4 in blocks of 32"]
+    found = _session(lifted.model).run({"x": x, "few": np.array(True)})["y"]
+    difference = Difference()
+    difference.update(expected, found)
+    assert difference.sqnr_db > 100.0  # sums of 32 products in another order
+
+
+def test_codes_that_are_moved_are_no_floats() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    g (float[2, 3] x, float scale, uint8 zero) => (float[6] y)
+    {
+        codes = QuantizeLinear (x, scale, zero)
+        turned = Transpose (codes)
+        flat = Reshape (turned, shape)
+        y = DequantizeLinear (flat, scale, zero)
+    }
+    """
+    model = ir.from_onnx_text(text, initializers=[ir.tensor([6], dtype=ir.DataType.INT64, name="shape")])
+    assert {value.name for value in code_values(model)} == {"codes", "turned", "flat"}
 
 
 @pytest.mark.parametrize("name", ["digits_qdq", "digits_qop", "digits_ours"])
@@ -97,5 +146,9 @@ def test_a_cut_model_reads_what_is_fed_and_still_makes_the_value_itself() -> Non
 
 
 def _run(model: ir.Model, feeds: Sequence[Feed]) -> Array:
-    session = open_model(model, session_options(threads=1, optimize=False))
+    session = _session(model)
     return np.concatenate([session.run(feed)["logits"] for feed in feeds])
+
+
+def _session(model: ir.Model) -> OrtSession:
+    return open_model(model, session_options(threads=1, optimize=False))
