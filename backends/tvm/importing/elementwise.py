@@ -156,7 +156,17 @@ def _elu(scope: Scope, node: ir.Node) -> Expr:
 def _xor(scope: Scope, node: ir.Node) -> Expr:
     from tvm import relax
 
-    return relax.op.not_equal(*scope.inputs(node))
+    return relax.op.logical_xor(*scope.inputs(node))
+
+
+def _equal(scope: Scope, node: ir.Node) -> Expr:
+    """LLVM compares no vectors of truth values for TVM: those are joined."""
+    from tvm import relax
+
+    left, right = scope.inputs(node)
+    if scope.dtype(left) == "bool":
+        return relax.op.logical_not(scope.emit(relax.op.logical_xor(left, right)))
+    return relax.op.equal(left, right)
 
 
 def _prelu(scope: Scope, node: ir.Node) -> Expr:
@@ -190,7 +200,6 @@ CONVERTERS: dict[str, Converter] = {
             "LessOrEqual": "less_equal",
             "Greater": "greater",
             "GreaterOrEqual": "greater_equal",
-            "Equal": "equal",
             "And": "logical_and",
             "Or": "logical_or",
         }.items()
@@ -233,6 +242,7 @@ CONVERTERS: dict[str, Converter] = {
     "HardSwish": _hard_sigmoid,
     "Elu": _elu,
     "Xor": _xor,
+    "Equal": _equal,
     "PRelu": _prelu,
     "Identity": _identity,
     "Dropout": _identity,

@@ -27,10 +27,14 @@ def _norm(scope: Scope, node: ir.Node) -> Any:
         if kind == "rms":
             raise UnsupportedError("a norm over more than the last axis")
         return BY_OPERATORS["LayerNormalization"](scope, node)
-    if any(output.name and output.uses() for output in node.outputs[1:]):
+    if any(map(_is_read, node.outputs[1:])):
         raise UnsupportedError("a norm that also gives mean or deviation")
     beta = rest[0] if rest and kind == "layer" else None
     return _call(scope, source, None, [gamma, beta, None], kind, number(node, "epsilon", 1e-5))[0]
+
+
+def _is_read(value: ir.Value) -> bool:
+    return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
 
 
 def _skip_norm(scope: Scope, node: ir.Node) -> list[Any]:
@@ -38,7 +42,7 @@ def _skip_norm(scope: Scope, node: ir.Node) -> list[Any]:
     layer = node.op_type == "SkipLayerNormalization"
     source, residual, gamma, *rest = scope.inputs(node)
     rest += [None] * (2 - len(rest))
-    if any(output.name and output.uses() for output in node.outputs[1:3]):
+    if any(map(_is_read, node.outputs[1:3])):
         raise UnsupportedError("a norm that also gives mean or deviation")
     beta, bias = (rest[0], rest[1]) if layer else (None, rest[0])
     epsilon = number(node, "epsilon", 1e-12 if layer else 1e-5)
