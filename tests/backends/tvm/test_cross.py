@@ -96,7 +96,7 @@ def test_objects_for_aarch64_compute_what_this_machine_computes(tmp_path: Path) 
     with tarfile.open(result.path.parent / index["libraries"][0]["file"]) as archive:
         archive.extractall(tmp_path, filter="data")
     program = link(tmp_path, "__tvm_ffi_gemmint8_0")
-    model = result.session().model
+    model = result.session().model  # type: ignore[attr-defined]
     x = data(ROWS)["x"]
     first = next(node for node in result.model.graph if node.op_type == "GemmInt8")
     constants = [np.from_dlpack(tensor) for tensor in model._parameters]
@@ -138,7 +138,7 @@ def link(folder: Path, kernel: str) -> str:
     return str(program)
 
 
-def call_here(arrays: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def call_here(arrays: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     from qcompiler.backends.tvm.compile_kernel import compile_kernel
     from qcompiler.backends.tvm.cpu_features import Variant
     from qcompiler.backends.tvm.kernels.epilogue import Epilogue
