@@ -28,7 +28,7 @@ _BESIDE = 0.05
 _WIDE = 8.0
 """A range so many times wider than the values wastes three bits; less may be due to the few samples looked at."""
 
-MASK = 1e4
+MASK = 5e3
 """A value so many times larger than the median magnitude is a mask that is added, not a signal."""
 
 

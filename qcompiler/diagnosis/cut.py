@@ -15,6 +15,17 @@ from qcompiler.data.feeds import Feed
 
 Array = npt.NDArray[Any]
 _PREFIX = "cut::"
+_DTYPES = {
+    "tensor(float)": ir.DataType.FLOAT,
+    "tensor(float16)": ir.DataType.FLOAT16,
+    "tensor(double)": ir.DataType.DOUBLE,
+    "tensor(int64)": ir.DataType.INT64,
+    "tensor(int32)": ir.DataType.INT32,
+    "tensor(int8)": ir.DataType.INT8,
+    "tensor(uint8)": ir.DataType.UINT8,
+    "tensor(bool)": ir.DataType.BOOL,
+}
+"""Types as the runtime names them."""
 
 
 class CutModel:
@@ -49,7 +60,8 @@ class CutModel:
         part = model.clone()
         values = tappable_values(part)
         part.graph.outputs.clear()
-        inputs = {name: _input_for(part, values[name]) for name in dict.fromkeys(fed)}
+        dtypes = {name: values[name].dtype or ir.DataType.FLOAT for name in fed}
+        inputs = {name: _input_for(part, values[name]) for name in dtypes}
         for name, source in (instead or {}).items():
             ir.convenience.replace_all_uses_with(values[name], inputs.get(source, values[source]))
         keep_outputs(part, [values[name] for name in dict.fromkeys(wanted)])
@@ -59,13 +71,14 @@ class CutModel:
         options = session_options(threads=threads, optimize=False)
         self._session = open_model(part, options) if wanted else None
         self._fed = {_PREFIX + name: name for name in inputs}
+        self._dtypes = {name: dtype.numpy() for name, dtype in dtypes.items()}
 
     def run(self, feed: Feed, fed: Mapping[str, Array] | None = None, *, index: int = 0) -> dict[str, Array]:
         """Run once.
 
         Args:
             feed: the graph's own inputs.
-            fed: arrays of the values that are fed, by name.
+            fed: arrays of the values that are fed, by name, in any float type.
             index: of the feed, for messages.
 
         Raises:
@@ -73,7 +86,12 @@ class CutModel:
         """
         if self._session is None:
             return {}
-        given = {key: fed[name] for key, name in self._fed.items() if fed is not None and name in fed}
+        known = fed or {}
+        given = {
+            key: known[name].astype(self._dtypes[name], copy=False)
+            for key, name in self._fed.items()
+            if name in known
+        }
         return {
             name: np.asarray(array)
             for name, array in run_feed(self._session, {**feed, **given}, index).items()
@@ -86,3 +104,24 @@ def _input_for(model: ir.Model, value: ir.Value) -> ir.Value:
     ir.convenience.replace_all_uses_with(value, fed)
     model.graph.inputs.append(fed)
     return fed
+
+
+def note_types(model: ir.Model) -> None:
+    """Give values of the main graph that have no type the one that the runtime infers, in place.
+
+    Raises:
+        ModelError: the runtime refuses the model.
+    """
+    from qcompiler.backends.onnxruntime.session import open_model, session_options
+
+    values = {str(v.name): v for node in model.graph for v in node.outputs if v.name and v.dtype is None}
+    if not values:
+        return
+    part = model.clone()
+    made = tappable_values(part)
+    keep_outputs(part, [made[name] for name in values])
+    types = open_model(part, session_options(threads=1, optimize=False)).output_types
+    for name, value in values.items():
+        dtype = _DTYPES.get(types[name])
+        if dtype is not None:
+            value.type = ir.TensorType(dtype)

@@ -94,9 +94,15 @@ def _lift_look_up(model: ir.Model, node: ir.Node, stored: dict[str, Stored]) -> 
 def _weight_of(model: ir.Model, node: ir.Node) -> Array:
     """``[K, N]`` of a product."""
     rows = _int(node, "K", 0)
-    probe = _Probe(model, node, 0, ir.DataType.FLOAT)
+    scales = node.inputs[2]
+    half = scales is not None and _dtype_of(scales) == ir.DataType.FLOAT16
+    probe = _Probe(model, node, 0, ir.DataType.FLOAT16 if half else ir.DataType.FLOAT)
     parts = [probe.run(np.eye(min(_ROWS, rows - at), rows, at, np.float32)) for at in range(0, rows, _ROWS)]
     return np.concatenate(parts)
+
+
+def _dtype_of(value: ir.Value) -> ir.DataType | None:
+    return value.const_value.dtype if value.const_value is not None else value.dtype
 
 
 class _Probe:
@@ -116,12 +122,12 @@ class _Probe:
         source = copy.inputs[fed]
         assert source is not None
         source.type, source.shape = ir.TensorType(dtype), None
-        self._known, self._name = known, name
+        self._known, self._name, self._dtype = known, name, dtype.numpy()
         part.graph.outputs[0].shape = None
         self._session = open_model(part, session_options(threads=1, optimize=False))
 
     def run(self, array: Array) -> Array:
-        return np.asarray(self._session.run({self._known: array})[self._name])
+        return np.asarray(self._session.run({self._known: array.astype(self._dtype)})[self._name])
 
 
 def _put(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.diagnosis.cut import note_types
 from qcompiler.diagnosis.errors import Scene
 from qcompiler.diagnosis.lift import is_quantized_operator
 from qcompiler.diagnosis.lift_constants import fold_constants
@@ -46,7 +47,10 @@ class Pair:
             lift_constants(prepared)
             fold_constants(prepared, {})
         except QCompilerError:
+            note_types(plain)
             return plain, match(plain)
+        for model in (prepared, plain):
+            note_types(model)
         found = [(model, match(model)) for model in (prepared, plain)]
         return max(found, key=lambda item: len(item[1].pairs) - len(item[1].by_structure))
 

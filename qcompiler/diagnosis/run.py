@@ -14,6 +14,7 @@ from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.collect import Progress
 from qcompiler.data import DataOptions, Feed, input_specs, open_data
 from qcompiler.diagnosis.blame import GOOD_DB, costliest, culprits, is_contradictory, suspects, verdict
+from qcompiler.diagnosis.cut import note_types
 from qcompiler.diagnosis.effects import Effects
 from qcompiler.diagnosis.errors import Scene, measure, scene
 from qcompiler.diagnosis.examine import Examiner
@@ -92,6 +93,7 @@ def diagnose(
     feeds, described = _feeds(pair.reference, data, options)
     told("lifting", 0, None)
     lifted = lift(pair.quantized)
+    note_types(lifted.model)
     found = quantizers(lifted.model)
     float_model, matches = pair.matched(lambda model: match(model, lifted.model, found))
     told("running parts", 0, None)

@@ -72,6 +72,16 @@ def test_nodes_without_names_are_diagnosed(quantized: Quantized) -> None:
     assert len(diagnosed(DIGITS, model, DIGITS_TEST, samples=1, suspects=0).nodes) == 6
 
 
+def test_a_model_in_half_precision_is_diagnosed_against_the_float_one(quantized: Quantized) -> None:
+    """Arrays go from one model into the other, whatever floats each computes in."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(quantized("pydoc_nbits"), keep_io_types=True, disable_shape_infer=True)
+    found = diagnosed(PYDOC, half, PYDOC_TEST, samples=1, suspects=1)
+    assert len(found.nodes) == 22
+    assert all(20.0 < item.weights_db < 40.0 for item in found.nodes)  # 4 bits give 24 to 33 dB
+
+
 def test_smoothed_weights_are_not_blamed(quantized: Quantized) -> None:
     """smoothquant scales norms and weights: compared as they are, they look 10 to 40 dB worse than they are."""
     found = diagnosed(PYDOC, quantized("pydoc_ours"), PYDOC_TEST, samples=2, suspects=2)
