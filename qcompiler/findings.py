@@ -31,7 +31,10 @@ def find_warnings(
     if built.reverted:
         found.append(f"put back to float because they made the model slower: {_names(built.reverted)}.")
     if speed is not None and speed.slower:
-        found.append(f"{speed.ratio:.2f}x the speed of float, with no quantized node left to put back.")
+        why = "with no quantized node left to put back"
+        if not pipeline.target.profiled:
+            why = f"and {pipeline.target.name} does not say which nodes are slow: none was put back; compare ort-cpu"
+        found.append(f"{speed.ratio:.2f}x the speed of float, {why}.")
     if built.mended:
         found.append(
             f"the runtime has no kernel for these weights, they are expanded at load: {_names(built.mended)}."

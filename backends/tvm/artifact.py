@@ -22,13 +22,23 @@ import onnx_ir as ir
 from qcompiler.backends.tvm.cpu_features import FLAGS, Variant
 from qcompiler.backends.tvm.importing.graph import Imported
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
-from qcompiler.backends.tvm.loader import ALIGNMENT, FORMAT
+from qcompiler.backends.tvm.loader import (
+    ALIGNMENT,
+    FORMAT,
+    LoadError,
+    choose_library,
+    host_features,
+    read_index,
+)
 from qcompiler.package.manifest import file_record
 from qcompiler.package.write import cannot_write
 
 SUFFIX = ".tvm"
 LOADERS = {"load_model.py": "loader.py", "load_model.h": "load_model.h", "example.cc": "example.cc"}
 """Names beside the model, and in this folder."""
+
+SLOW_BYTES = 64 << 20
+"""Of parameters: with more only the variant of this CPU is verified."""
 
 _PACKAGES = ("qcompiler", "apache-tvm", "apache-tvm-ffi")
 
@@ -117,6 +127,31 @@ def write_index(
         path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(path.name, error) from error
+
+
+def single_library_indices(path: Path) -> list[Path]:
+    """Write an index beside ``path`` for every library but the first that this CPU can run, naming that one alone.
+
+    None where weights are so large that kernels without intrinsics would take minutes.
+    """
+    index = read_index(path)
+    if (path.parent / index["parameters"]["file"]).stat().st_size > SLOW_BYTES:
+        return []
+    features = host_features(index)
+    runnable = [item for item in index["libraries"] if _runs_here(index, item, features)]
+    made = []
+    for item in runnable[1:]:
+        made.append(path.with_name(f"{path.stem}.only-{item['variant']}{path.suffix}"))
+        made[-1].write_text(json.dumps(index | {"libraries": [item]}), encoding="utf-8")
+    return made
+
+
+def _runs_here(index: dict[str, Any], library: dict[str, Any], features: frozenset[str]) -> bool:
+    try:
+        choose_library(index | {"libraries": [library]}, features)
+    except LoadError:
+        return False
+    return True
 
 
 def kernels_of(model: ir.Model) -> dict[str, str]:

@@ -31,7 +31,6 @@ def _passes() -> Any:
             schedule.LowerInitBlock(),
             schedule.PlanAndUpdateBufferAllocationLocation(),
             schedule.ConvertBlocksToOpaque(),
-            schedule.CompactBufferAllocation(),
             schedule.LowerMatchBuffer(),
             schedule.LowerOpaqueBlock(),
             lower.FlattenBuffer(),

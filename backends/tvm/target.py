@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,6 +105,18 @@ class TvmCpu(Target):
         from qcompiler.backends.tvm.session import TvmSession
 
         return TvmSession(path, threads=threads)
+
+    @contextlib.contextmanager
+    def variants(self, path: Path) -> Iterator[list[Path]]:
+        """Indices that name one library each: those that another CPU would take, as far as this one runs them."""
+        from qcompiler.backends.tvm.artifact import single_library_indices
+
+        made = single_library_indices(path)
+        try:
+            yield made
+        finally:
+            for index in made:
+                index.unlink(missing_ok=True)
 
     def kernels(self, path: Path, nodes: Sequence[NodeKey]) -> list[NodeKernel]:
         """Which generated kernel each node is, in the variant that this CPU runs."""

@@ -111,3 +111,22 @@ def test_options_are_checked() -> None:
     target = parse_target("tvm-cpu:mtriple=aarch64-linux-gnu")
     assert "compiled for aarch64" in target.caveat()
     assert target.untimed
+
+
+def test_verification_runs_every_variant_that_this_cpu_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qcompiler.backends.tvm import target as module
+
+    seen: list[str] = []
+    original = module.TvmCpu.session
+
+    def session(self: module.TvmCpu, path: Path, *, threads: int = 1) -> object:
+        found = original(self, path, threads=threads)
+        seen.append(found.model.variant)  # type: ignore[attr-defined]
+        return found
+
+    monkeypatch.setattr(module.TvmCpu, "session", session)
+    compiled(tmp_path, "int8_static", "tvm-cpu")
+    assert seen == [str(variant) for variant in RUNNABLE]
+    assert not list(tmp_path.glob("*only*"))
