@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from qcompiler.diagnosis.cut import CutModel
 from qcompiler.diagnosis.errors import Scene
 from qcompiler.diagnosis.quantizers import Quantizer
 from qcompiler.diagnosis.segments import Segment
 from qcompiler.verify.metrics import EXACT_DB, Difference
+
+CACHE = "present"
+"""Start of the names of a decoder's cache of keys and values among its outputs."""
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +41,7 @@ class Effects:
     def __init__(self, here: Scene) -> None:
         self._here = here
         self._outputs = [str(value.name) for value in here.reference.graph.outputs]
+        self._outputs += _before_labels(here)
         session = CutModel(here.reference, self._outputs, threads=here.threads)
         self._exact = [session.run(feed, index=index) for index, feed in enumerate(here.feeds)]
         session = CutModel(here.lifted.model, self._outputs, threads=here.threads)
@@ -44,12 +49,16 @@ class Effects:
         self.all_outputs = self._compare(made, floats_only=False)
         """How far every output is off as it is, by name."""
         self.outputs = self._compare(made)
-        """The float ones of them."""
+        """The float ones of them that are judged by: without a decoder's cache, where there is anything else."""
 
     @property
     def worst_db(self) -> float:
         """SQNR of the worst float output as it is."""
         return worst_db(self.outputs)
+
+    def is_float(self, output: str) -> bool:
+        """Whether an output holds floats."""
+        return bool(self._exact[0][output].dtype.kind == "f")
 
     def of_part(self, part: Segment) -> Effect:
         """The effect of a segment's weights (and of what is quantized inside it)."""
@@ -149,12 +158,27 @@ class Effects:
     def _compare(
         self, made: Sequence[Mapping[str, Array]], *, floats_only: bool = True
     ) -> dict[str, Difference]:
-        found = {name: Difference() for name in self._outputs}
+        found = {name: Difference() for name in self._outputs if name in made[0]}
         for exact, values in zip(self._exact, made, strict=True):
             for name, difference in found.items():
                 difference.update(exact[name], values[name])
-        floats = {name for name in found if self._exact[0][name].dtype.kind == "f"}
-        return {name: item for name, item in found.items() if name in floats or not floats_only}
+        if not floats_only:
+            return found
+        floats = [name for name in found if self._exact[0][name].dtype.kind == "f"]
+        judged = [name for name in floats if not name.startswith(CACHE)] or floats
+        return {name: found[name] for name in judged}
+
+
+def _before_labels(here: Scene) -> list[str]:
+    """Where no output holds floats (labels of an ArgMax), the float values that both models make them of."""
+    outputs = here.reference.graph.outputs
+    if any(value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16) for value in outputs):
+        return []
+    makers = [maker for value in outputs if (maker := value.producer()) is not None]
+    names = dict.fromkeys(
+        str(source.name) for maker in makers for source in maker.inputs if source is not None
+    )
+    return [name for name in names if name in here.floats[0] and here.matches.pairs.get(name) == name]
 
 
 def worst_db(outputs: Mapping[str, Difference]) -> float:

@@ -14,19 +14,19 @@ class OutputFacts:
     """One graph output against the float model's.
 
     Attributes:
-        name: of the output.
+        value: name of the output.
         sqnr_db: of the quantized model as its file is written.
         cosine: likewise.
         deployed_db: as ONNX Runtime runs the file on this machine; None for a model in memory.
-        equal_share: share of equal elements: what counts for labels.
+        exact_share: share of equal elements: what counts for labels.
         is_float: whether it holds floats.
     """
 
-    name: str
+    value: str
     sqnr_db: float
     cosine: float
     deployed_db: float | None
-    equal_share: float
+    exact_share: float
     is_float: bool
 
 

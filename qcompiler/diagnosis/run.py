@@ -235,7 +235,7 @@ def _outputs(effects: Effects, quantized: Model, here: Scene) -> tuple[OutputFac
             item.cosine,
             deployed[name].sqnr_db if name in deployed else None,
             item.exact_share,
-            name in effects.outputs,
+            effects.is_float(name),
         )
         for name, item in effects.all_outputs.items()
     )
@@ -263,7 +263,7 @@ def _notes(here: Scene, outputs: Sequence[OutputFacts], wanted: int, *, invented
     ]
     if lost and lost[0].deployed_db is not None:
         found.append(
-            f"the kernels of this machine lose more than the file says: output {lost[0].name!r} is at "
+            f"the kernels of this machine lose more than the file says: output {lost[0].value!r} is at "
             f"{lost[0].deployed_db:.1f} dB as run, {lost[0].sqnr_db:.1f} dB as written (uint8 x int8 products saturate "
             "on processors without VNNI); compiled for ort-cpu it would not be."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
+from qcompiler.report.layers import by_layer
 from qcompiler.verify.metrics import EXACT_DB, format_db
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def print_diagnosis(found: Diagnosis, worst: int) -> None:
 
 def _print_outputs(console: Console, found: Diagnosis) -> None:
     table = plain_table("as written", "as run", "cosine", "output", right=("as written", "as run", "cosine"))
-    for item in found.outputs:
-        written = format_db(item.sqnr_db) if item.is_float else f"{item.equal_share:.1%} equal"
+    for name, item in by_layer(found.outputs):
+        written = format_db(item.sqnr_db) if item.is_float else f"{item.exact_share:.1%} equal"
         run = format_db(item.deployed_db) if item.deployed_db is not None and item.is_float else NOTHING
-        table.add_row(written, run, f"{item.cosine:.4f}" if item.is_float else "", item.name)
+        table.add_row(written, run, f"{item.cosine:.4f}" if item.is_float else "", name)
     print_table(console, table)
 
 

@@ -82,6 +82,23 @@ def test_a_model_in_half_precision_is_diagnosed_against_the_float_one(quantized:
     assert all(20.0 < item.weights_db < 40.0 for item in found.nodes)  # 4 bits give 24 to 33 dB
 
 
+def test_labels_are_judged_by_what_they_are_made_of(mlp: Path, mlp_feeds: list[Feed]) -> None:
+    reference, other = onnx.load(mlp), onnx.load(mlp)
+    for model in (reference, other):
+        info = onnx.helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["N"])
+        model.graph.node.append(onnx.helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0))
+        del model.graph.output[:]
+        model.graph.output.append(info)
+    options = qcompiler.CompileOptions(verify="none")
+    compiled = qcompiler.compile(other, "int8_static", calibration=mlp_feeds, options=options)
+    found = qcompiler.diagnose(reference, compiled.path, mlp_feeds)
+    (label,) = [item for item in found.outputs if item.value == "label"]
+    assert not label.is_float
+    (scores,) = [item for item in found.outputs if item.value == "y"]
+    assert 25.0 < scores.sqnr_db < 60.0  # 8 bits
+    assert any(item.effect is not None and item.effect.only < 100.0 for item in found.nodes)
+
+
 def test_smoothed_weights_are_not_blamed(quantized: Quantized) -> None:
     """smoothquant scales norms and weights: compared as they are, they look 10 to 40 dB worse than they are."""
     found = diagnosed(PYDOC, quantized("pydoc_ours"), PYDOC_TEST, samples=2, suspects=2)
