@@ -87,7 +87,9 @@ def measure_case(case: Case, *, threads: int) -> list[Row]:
         outputs = {name: aligned(array) for name, array in call.outputs.items()}
         runners = {name: _bound(session, inputs, call.outputs) for name, session in sessions.items()}
         runners[""] = case.kernel.bound(first, *constants, *others, *outputs.values())
-        times = measure_latency(runners, rounds=ROUNDS, min_round_ms=ROUND_MS, max_seconds=MAX_SECONDS)
+        times = measure_latency(
+            runners, rounds=ROUNDS, min_round_ms=ROUND_MS, max_seconds=MAX_SECONDS, clock=clock
+        )
         for name in sessions:
             ratio = speed_ratio(times[name], times[""])
             speeds[name][shape] = speed_record(ratio, times[""].median_ms)
