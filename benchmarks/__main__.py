@@ -21,10 +21,11 @@ SCRIPTS = (
     "calibration_memory",
     "low_bit stories260k",
     "low_bit tinylm",
+    "tvm_convolutions",
 )
 """Scripts that need assets, with the words that each is given."""
 
-OF_OUR_OWN = ("repository_models", "low_bit pydoc_lm", "low_bit_solvers", "llama_speed")
+OF_OUR_OWN = ("repository_models", "low_bit pydoc_lm", "low_bit_solvers", "llama_speed", "tvm_codebooks")
 """Scripts that need none."""
 
 SCRATCH = "llama_shape memory"

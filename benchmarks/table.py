@@ -27,6 +27,8 @@ ORDER = (
     "low_bit_solvers",
     llama_table.NAME,
     "llama_shape_memory",
+    "tvm_convolutions",
+    "tvm_codebooks",
 )
 MODELS = ORDER[: ORDER.index("calibration_memory")]
 README = Path(__file__).parent.parent / "README.md"

@@ -5,13 +5,15 @@
 A layer is one kernel on codes or floats with channels last, on one thread, interleaved with ONNX Runtime's kernel for
 the same layer: integer layers with its ``QLinearConv`` that also takes channels last, so that it turns nothing around;
 float layers with ``Conv``, which reorders what comes in and goes out.  A model is the artifact of tvm-cpu against that
-of ort-cpu, both of the same passes and calibration data.  Every speed is ONNX Runtime's time / ours.
+of ort-cpu, both of the same passes and calibration data.  Every speed is ONNX Runtime's time / ours,
+in processor time where there is one thread, because neighbours come and go.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,7 @@ def measure_layer(
         "theirs": bound(session, theirs, y.shape if last else tuple(y.transpose(0, 3, 1, 2).shape)),
         "ours": kernel.bound(aligned(x), *(aligned(array) for array in constants), y),
     }
-    times = measure_latency(runners, max_seconds=MAX_SECONDS)
+    times = measure_latency(runners, max_seconds=MAX_SECONDS, clock=time.thread_time)
     expected = session.run(None, {"x": theirs})[0]
     difference = (expected if last else expected.transpose(0, 2, 3, 1)).astype(np.float32) - y
     speed = {"1 thread": speed_record(speed_ratio(times["theirs"], times["ours"]), times["ours"].median_ms)}
@@ -244,7 +246,8 @@ def measure_model(name: str, path: Path, data: Array, batches: tuple[int, ...], 
         for batch in batches:
             feed = {"input": np.ascontiguousarray(data[:batch])}
             runners = {"theirs": session_runner(theirs, [feed]), "ours": session_runner(ours, [feed])}
-            times = measure_latency(runners, max_seconds=MODEL_SECONDS)
+            clock = time.thread_time if threads == 1 else time.perf_counter
+            times = measure_latency(runners, max_seconds=MODEL_SECONDS, clock=clock)
             ratio = speed_ratio(times["theirs"], times["ours"])
             speed[f"{batch} picture{'s' * (batch > 1)}, {threads} thread{'s' * (threads > 1)}"] = (
                 speed_record(ratio, times["ours"].median_ms)
