@@ -88,14 +88,24 @@ class CutModel:
             return {}
         known = fed or {}
         given = {
-            key: known[name].astype(self._dtypes[name], copy=False)
-            for key, name in self._fed.items()
-            if name in known
+            key: _as_type(known[name], self._dtypes[name]) for key, name in self._fed.items() if name in known
         }
         return {
             name: np.asarray(array)
             for name, array in run_feed(self._session, {**feed, **given}, index).items()
         }
+
+
+def _as_type(array: Array, dtype: npt.DTypeLike) -> Array:
+    """In another float type; a mask of float32 stays finite in float16."""
+    if array.dtype == dtype or not np.issubdtype(dtype, np.floating):
+        return array.astype(dtype, copy=False)
+    info = np.finfo(np.dtype(dtype))
+    return (
+        np.clip(array, info.min, info.max).astype(dtype)
+        if array.dtype.itemsize > np.dtype(dtype).itemsize
+        else array.astype(dtype)
+    )
 
 
 def _input_for(model: ir.Model, value: ir.Value) -> ir.Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,15 +15,20 @@ from qcompiler.diagnosis.errors import Scene
 from qcompiler.diagnosis.lift import is_quantized_operator
 from qcompiler.diagnosis.lift_constants import fold_constants
 from qcompiler.diagnosis.match import Matches
-from qcompiler.errors import InputError, QCompilerError
+from qcompiler.errors import InputError, QCompilerError, UnsupportedError
 from qcompiler.graph.weighted import array_of
 from qcompiler.prepare import prepare
 from qcompiler.prepare.constants import lift_constants
 from qcompiler.prepare.naming import name_nodes
 from qcompiler.verify.compare import require_same_interface
+from qcompiler.verify.segmented import weight_bytes
 
 _UNRELATED = 0.3
 """Where half of the weights have a smaller cosine to the float ones, they are other weights."""
+
+
+COPIES = 3
+"""The float weights, what the quantized ones stand for, and what a session holds of either."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ def pair_models(reference: ir.Model, quantized: ir.Model, names: tuple[str, str]
 
     Raises:
         InputError: other inputs or outputs, nothing quantized in the second, or something in the first.
+        UnsupportedError: they do not fit into the memory of this machine.
     """
     first, second = (_is_quantized(model) for model in (reference, quantized))
     if first and not second:
@@ -77,9 +85,27 @@ def pair_models(reference: ir.Model, quantized: ir.Model, names: tuple[str, str]
             "there is nothing to diagnose; give the quantized model second."
         )
     require_same_interface(reference, quantized)
+    _require_memory(reference, names[0])
     name_nodes(reference)  # as a compile names them, so that --exclude knows the names
     name_nodes(quantized)
     return Pair(reference, quantized, names)
+
+
+def _require_memory(model: ir.Model, name: str) -> None:
+    needed, there = COPIES * weight_bytes(model), memory_bytes()
+    if needed > there:
+        raise UnsupportedError(
+            f"diagnosing holds the weights of {name} about {COPIES} times in memory, {needed / 1e9:.1f} GB, and this "
+            f"machine has {there / 1e9:.1f} GB; diagnose a smaller model of the same kind, or on a larger machine."
+        )
+
+
+def memory_bytes() -> int:
+    """Physical memory of this machine; what cannot be found out is taken for boundless."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def _is_quantized(model: ir.Model) -> bool:

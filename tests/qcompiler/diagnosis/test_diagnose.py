@@ -14,7 +14,7 @@ import qcompiler
 from qcompiler.cli.app import app
 from qcompiler.data.feeds import Feed
 from qcompiler.diagnosis.facts import Diagnosis
-from qcompiler.errors import CalibrationError, InputError
+from qcompiler.errors import CalibrationError, InputError, UnsupportedError
 from qcompiler.pipeline.parse import parse_passes
 from tests.qcompiler.diagnosis.conftest import DIGITS, DIGITS_TEST, PYDOC, PYDOC_TEST, Quantized, diagnosed
 
@@ -55,6 +55,14 @@ def test_two_quantized_models_are_refused(quantized: Quantized) -> None:
 def test_data_is_needed(quantized: Quantized) -> None:
     with pytest.raises(CalibrationError, match="there is no data"):
         diagnosed(DIGITS, quantized("digits_qdq"), None)
+
+
+def test_models_that_do_not_fit_into_memory_are_refused(
+    quantized: Quantized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qcompiler.diagnosis.pairing.memory_bytes", lambda: 100_000)
+    with pytest.raises(UnsupportedError, match=r"3 times in memory, 0.0 GB, and this machine has"):
+        diagnosed(DIGITS, quantized("digits_qdq"), DIGITS_TEST)
 
 
 def test_models_are_left_as_they_were(mlp: Path, mlp_feeds: list[Feed], quantized: Quantized) -> None:
