@@ -25,7 +25,14 @@ SCRIPTS = (
 )
 """Scripts that need assets, with the words that each is given."""
 
-OF_OUR_OWN = ("repository_models", "low_bit pydoc_lm", "low_bit_solvers", "llama_speed", "tvm_codebooks")
+OF_OUR_OWN = (
+    "repository_models",
+    "low_bit pydoc_lm",
+    "low_bit_solvers",
+    "llama_speed",
+    "tvm_kernels",
+    "tvm_codebooks",
+)
 """Scripts that need none."""
 
 SCRATCH = "llama_shape memory"

@@ -27,6 +27,7 @@ ORDER = (
     "low_bit_solvers",
     llama_table.NAME,
     "llama_shape_memory",
+    "tvm_kernels",
     "tvm_convolutions",
     "tvm_codebooks",
 )
