@@ -40,6 +40,8 @@ def diagnose_command(
 ) -> None:
     """Find what is to blame for the accuracy that a quantized model lost, and what to do about it.
 
+    8 samples are run where --samples does not say.
+
     Example: qcompile diagnose model.onnx model.qc.onnx --data data.npz
     """
     from qcompiler.cli.models import require_files

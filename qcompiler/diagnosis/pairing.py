@@ -16,6 +16,7 @@ from qcompiler.diagnosis.lift import is_quantized_operator
 from qcompiler.diagnosis.lift_constants import fold_constants
 from qcompiler.diagnosis.match import Matches
 from qcompiler.errors import InputError, QCompilerError, UnsupportedError
+from qcompiler.graph.cache_codes import read_scales
 from qcompiler.graph.weighted import array_of
 from qcompiler.prepare import prepare
 from qcompiler.prepare.constants import lift_constants
@@ -78,6 +79,11 @@ def pair_models(reference: ir.Model, quantized: ir.Model, names: tuple[str, str]
     if first:
         raise InputError(
             f"{names[0]} is quantized itself; give the float model that {names[1]} was made from first."
+        )
+    if not second and read_scales(quantized.metadata_props):
+        raise InputError(
+            f"nothing but the cache of {names[1]} is quantized, and no node of it is to blame; what that costs says "
+            f"qcompile compare {names[0]} {names[1]}."
         )
     if not second:
         raise InputError(
