@@ -26,9 +26,13 @@ _WEIGHT_BYTES = 64 * 1024
 _WIDEST_ROW = 512
 """Pixels of a row that a pointwise convolution is seen as having."""
 
-_CODE_SUMS = {Variant.PLAIN: 2, Variant.AVX2: 2, Variant.AVX_VNNI: 4, Variant.AVX512_VNNI: 28}
+_CODE_SUMS = {Variant.PLAIN: 4, Variant.AVX2: 2, Variant.AVX_VNNI: 5, Variant.AVX512_VNNI: 28}
 _FLOAT_SUMS = {Variant.PLAIN: 2, Variant.AVX2: 6, Variant.AVX_VNNI: 6, Variant.AVX512_VNNI: 28}
 """Vectors of 16 sums that fit the registers beside their operands."""
+
+_CODE_PARTS = {Variant.PLAIN: 4, Variant.AVX2: 4, Variant.AVX_VNNI: 2, Variant.AVX512_VNNI: 1}
+_FLOAT_PARTS = {Variant.PLAIN: 4, Variant.AVX2: 2, Variant.AVX_VNNI: 2, Variant.AVX512_VNNI: 1}
+"""Registers that such a vector takes."""
 
 _REGISTERS = 31
 """Of AVX-512, for sums, weights, and a pixel."""
@@ -72,6 +76,7 @@ def choose_tile(shape: ConvShape, variant: Variant, *, codes: bool) -> ConvTile:
 def candidate_tiles(shape: ConvShape, variant: Variant, *, codes: bool, count: int) -> list[ConvTile]:
     """The tiles with the fewest estimated cycles, best first."""
     limit = (_CODE_SUMS if codes else _FLOAT_SUMS)[variant]
+    parts = (_CODE_PARTS if codes else _FLOAT_PARTS)[variant]
     sizes = [
         (pixels, blocks)
         for blocks in (1, 2, 3, 4)
@@ -81,7 +86,9 @@ def candidate_tiles(shape: ConvShape, variant: Variant, *, codes: bool, count: i
     tiles = [
         ConvTile(pixels, blocks, 1, width=width) for pixels, blocks in sizes for width in _row_widths(shape)
     ]
-    tiles.sort(key=lambda tile: (estimated_cycles(shape, tile), -tile.pixels * tile.blocks, tile.width))
+    tiles.sort(
+        key=lambda tile: (estimated_cycles(shape, tile, parts), -tile.pixels * tile.blocks, tile.width)
+    )
     return [_with_bands(shape, tile, 1 if codes else 4) for tile in tiles[:count]]
 
 
@@ -92,13 +99,14 @@ def _row_widths(shape: ConvShape) -> list[int]:
     return [width for width in range(1, min(area, _WIDEST_ROW) + 1) if area % width == 0]
 
 
-def estimated_cycles(shape: ConvShape, tile: ConvTile) -> float:
+def estimated_cycles(shape: ConvShape, tile: ConvTile, parts: int) -> float:
     """For one step of K of all tiles: two products or two loads a cycle, and four cycles until a sum can grow again."""
     view = tile.view(shape)
     spent = 0.0
     columns, chunks = _cut(view.out_width, tile.pixels), _cut(blocks_of(shape), tile.blocks)
     for (wide, times), (deep, repeats) in itertools.product(columns, chunks):
-        spent += times * repeats * (max(wide * deep / 2, (wide + deep) / 2, 4.0) + 0.5)
+        products, loads = wide * deep * parts, wide + deep * parts
+        spent += times * repeats * (max(products / 2, loads / 2, 4.0) + 0.5)
     return spent * view.out_height
 
 
