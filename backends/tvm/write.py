@@ -44,6 +44,8 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
         if not libraries:
             parameters.write(imported.parameters)
             first = imported
+        assert first is not None
+        assert [tensor.name for tensor in imported.parameters] == [tensor.name for tensor in first.parameters]
         libraries.append(library)
     assert first is not None
     write_index(model, path, libraries, parameters, first)

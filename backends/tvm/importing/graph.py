@@ -22,7 +22,7 @@ from qcompiler.backends.tvm.importing import (
     views,
 )
 from qcompiler.backends.tvm.importing.host import compute_content
-from qcompiler.backends.tvm.importing.scope import Scope
+from qcompiler.backends.tvm.importing.scope import STORED, Scope
 from qcompiler.backends.tvm.tune import Effort
 from qcompiler.errors import UnsupportedError
 
@@ -72,10 +72,7 @@ def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) 
     scope = Scope(builder, variant, tune=tune)
     inputs = [_input(scope, value) for value in model.graph.inputs]
     with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
-        with builder.dataflow():
-            for node in model.graph:
-                _convert(scope, node)
-            results = [builder.emit_output(scope.tensor(value)) for value in model.graph.outputs]
+        results = _body(scope, model.graph)
         parameters = list(scope.parameters.values())
         builder.emit_func_output(
             results[0] if len(results) == 1 else relax.Tuple(results),
@@ -87,12 +84,28 @@ def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) 
     )
 
 
+def _body(scope: Scope, graph: ir.Graph) -> list[Any]:
+    """The outputs, made by all nodes in one dataflow block."""
+    try:
+        with scope.builder.dataflow():
+            for node in graph:
+                _convert(scope, node)
+            return [scope.builder.emit_output(scope.tensor(value)) for value in graph.outputs]
+    except UnsupportedError:
+        scope.builder._end_block()  # or TVM writes a warning about it to stderr
+        raise
+
+
 def _input(scope: Scope, value: ir.Value) -> Any:
     from tvm import relax, tirx
 
     if value.shape is None or value.dtype is None:
         raise UnsupportedError(
             f"input {value.name!r} has no shape; export the model with shapes, symbolic ones at least."
+        )
+    if value.dtype.numpy().name not in STORED:
+        raise UnsupportedError(
+            f"input {value.name!r} is {value.dtype.name}, which tvm-cpu takes no arrays of; use --target ort-cpu."
         )
     dims = []
     for index, size in enumerate(value.shape):

@@ -196,7 +196,7 @@ class Scope:
             array = array_of(value)
             return relax.const(array, str(array.dtype))
         kind = tensor.dtype.numpy().name
-        if kind not in _STORED:
+        if kind not in STORED:
             raise UnsupportedError(
                 f"constant {value.name!r} is {tensor.dtype.name}, which no operator reads here"
             )
@@ -234,7 +234,7 @@ class Scope:
         return self.builder.emit_te(tensor, places)
 
 
-_STORED = frozenset(
+STORED = frozenset(
     {
         "float32",
         "float64",

@@ -130,3 +130,16 @@ def test_verification_runs_every_variant_that_this_cpu_can(
     compiled(tmp_path, "int8_static", "tvm-cpu")
     assert seen == [str(variant) for variant in RUNNABLE]
     assert not list(tmp_path.glob("*only*"))
+
+
+def test_inputs_of_a_type_that_tvm_has_not_are_refused_by_name() -> None:
+    import onnx_ir as ir
+
+    from qcompiler.backends.tvm.refuse import refuse
+
+    model = network()
+    model.graph.inputs.append(
+        ir.Value(name="words", type=ir.TensorType(ir.DataType.STRING), shape=ir.Shape(["N"]))
+    )
+    with pytest.raises(UnsupportedError, match="input 'words' is STRING, which tvm-cpu takes no arrays of"):
+        refuse(model)
