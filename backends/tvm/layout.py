@@ -49,6 +49,7 @@ class Twins:
         covered: nodes that are computed among the twins.
         padded: codes with more channels, for a first convolution.
         floats: twins of codes that were dequantized.
+        names: of their values.
     """
 
     graph: ir.Graph
@@ -56,6 +57,7 @@ class Twins:
     covered: set[ir.Node] = field(default_factory=set)
     padded: dict[ir.Value, Twin] = field(default_factory=dict)
     floats: dict[Twin, ir.Value] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     def of(self, value: ir.Value, *, channels: int = 0) -> Twin | None:
         """The twin of a value, made if it has none; None where its sizes are not known.
@@ -130,11 +132,19 @@ class Twins:
         node = ir.node(op_type, list(inputs), dict(attributes), domain=domain, name=name)
         node.metadata_props[ORIGIN] = name
         output = node.outputs[0]
-        output.name = f"{name}_result"
+        output.name = self._unused(f"{name or op_type}_result")
         output.shape = ir.Shape(list(shape))  # type: ignore[arg-type]
         kind = ir.DataType.UINT8 if dtype == "uint8" else ir.DataType.FLOAT
         output.type = ir.TensorType(kind)
         return node
+
+    def _unused(self, name: str) -> str:
+        """A name that no twin has: nodes may have none of their own, and be read in two forms."""
+        unique, count = name, 1
+        while unique in self.names:
+            unique, count = f"{name}_{count}", count + 1
+        self.names.add(unique)
+        return unique
 
     def cover(self, first: ir.Node, last: ir.Node, twin: Twin, new: ir.Node | None) -> None:
         """Say that ``new`` computes everything from ``first`` to ``last``, and put it there."""

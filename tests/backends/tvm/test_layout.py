@@ -198,6 +198,30 @@ def test_is_idempotent() -> None:
     assert lowered(model) == first
 
 
+def test_narrow_input_is_read_in_both_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an integer convolution with four channels, by a float one with its own three."""
+    text = """(float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {
+        q = QuantizeLinear(x, s, o)
+        d = DequantizeLinear(q, s, o)
+        wd = DequantizeLinear<axis = 0>(w, ws)
+        a = Conv(d, wd)
+        b = Conv(d, w0)
+        y = Add(a, b)
+    }"""
+    constants: dict[str, Array] = {
+        "s": np.array(0.0371, np.float32), "o": np.array(90, np.uint8), "w0": normal(4, 3, 1, 1),
+        "w": np.arange(-6, 6, dtype=np.int8).reshape(4, 3, 1, 1), "ws": np.full(4, 0.1, np.float32),
+    }  # fmt: skip
+    model, x = with_constants(text, constants), normal(2, 3, 5, 5, seed=1)
+    expected = by_onnx_runtime(model, {"x": x})[0]
+    counts = lowered(model)
+    assert (counts["ConvInt8"], counts["ConvFloat"]) == (1, 1)
+    names = [value.name for node in model.graph for value in node.outputs]
+    assert len(set(names)) == len(names)
+    # a few products in float32
+    np.testing.assert_allclose(run(model, x, monkeypatch)[0], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_concatenates_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Floats, and codes that stand for the same values."""
     text = """(float[N, 4, 5, 5] x) => (float[N, 8, 5, 5] y, uint8[N, 8, 5, 5] z) {
