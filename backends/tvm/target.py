@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from qcompiler.backends.tvm.support import support_of
 from qcompiler.backends.tvm.tune import Effort
 from qcompiler.pipeline.options import option
 
+MACHINES = ("aarch64", "riscv64", "x86_64")
+"""That objects can be made for."""
+
 
 @dataclass(frozen=True)
 class TvmCpu(Target):
@@ -37,6 +41,9 @@ class TvmCpu(Target):
     suffix: ClassVar[str] = ".tvm"
 
     mtriple: str = option("", "machine that will run it, such as aarch64-linux-gnu; this one if not given")
+    mcpu: str = option(
+        "", "its processor, as LLVM names it (cortex-a76); any of that architecture if not given"
+    )
     host_only: bool = option(False, "only the library that this CPU runs, in a fraction of the time")
     tune: Effort = option(
         Effort.NONE, "time this many tiles of every kernel on this CPU: none, quick (6), full (20)"
@@ -45,6 +52,14 @@ class TvmCpu(Target):
     def available(self) -> str | None:
         if importlib.util.find_spec("tvm") is None:
             return "apache-tvm is not installed; pip install 'qcompiler[tvm]'"
+        if self.mtriple and self.machine not in MACHINES:
+            return (
+                f"mtriple={self.mtriple} is for none of {', '.join(MACHINES)}; for example aarch64-linux-gnu"
+            )
+        if self.mcpu and not self.crossed:
+            return "mcpu is for another machine, and needs its mtriple; for this one a library is made for each kind"
+        if shutil.which("g++") is None and shutil.which("clang++") is None:
+            return "libraries are linked by g++ or clang++, and neither is installed"
         return None
 
     @property
@@ -86,8 +101,10 @@ class TvmCpu(Target):
         return support_of(node)
 
     def require_importable(self, model: ir.Model) -> None:
-        from qcompiler.backends.tvm.refuse import refuse
+        from qcompiler.backends.tvm.refuse import refuse, refuse_processor
 
+        if self.mcpu:
+            refuse_processor(self.mtriple, self.mcpu)
         refuse(model)
 
     def legalize(self, model: ir.Model) -> LegalizeReport:

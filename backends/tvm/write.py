@@ -56,5 +56,7 @@ def _wanted(target: TvmCpu) -> list[tuple[Variant, str, dict[str, Any]]]:
     if not target.crossed:
         return [(variant, target.machine, target_config(variant, CORES)) for variant in target.variants_built]
     config = {"kind": "llvm", "mtriple": target.mtriple, "num-cores": CORES}
+    if target.mcpu:
+        config["mcpu"] = target.mcpu
     here = (Variant.PLAIN, platform.machine(), target_config(Variant.PLAIN, CORES))
     return [(Variant.PLAIN, target.machine, config), here]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qcompiler.backends.tvm.cpu_features import MASK, Variant
-from qcompiler.errors import ModelError, OutputError, UnsupportedError
+from qcompiler.errors import ModelError, OptionError, OutputError, UnsupportedError
 from qcompiler.pipeline.parse import parse_target
 from tests.backends.tvm.compiled import compiled, data, network
 from tests.backends.tvm.kernels.running import RUNNABLE, needs_tvm
@@ -111,6 +111,11 @@ def test_options_are_checked() -> None:
     target = parse_target("tvm-cpu:mtriple=aarch64-linux-gnu")
     assert "compiled for aarch64" in target.caveat()
     assert target.untimed
+    assert "none of aarch64, riscv64, x86_64" in str(parse_target("tvm-cpu:mtriple=foo-bar").available())
+    assert "needs its mtriple" in str(parse_target("tvm-cpu:mcpu=cortex-a76").available())
+    unknown = parse_target("tvm-cpu:mtriple=aarch64-linux-gnu:mcpu=cortex-a77777")
+    with pytest.raises(OptionError, match=r"LLVM knows no processor 'cortex-a77777'.*Did you mean 'cortex-a7"):
+        unknown.require_importable(network())
 
 
 def test_verification_runs_every_variant_that_this_cpu_can(
