@@ -124,6 +124,7 @@ struct BorrowedMemory {
   void FreeData(DLTensor*) {}
 };
 
+/*! A loaded model.  One thread at a time may run it. */
 class Model {
  public:
   /*! Load the index at `path` ("model.qc.tvm") and the files beside it. */
@@ -190,9 +191,9 @@ class Model {
  private:
   using Object = ffi::json::Object;
 
-  /*! How many threads the runtime's pool has now: it is one for all models. */
+  /*! How many threads the runtime's pool has in this thread. */
   static int& Threads() {
-    static int count = 0;
+    thread_local int count = 0;
     return count;
   }
 

@@ -18,6 +18,7 @@ import mmap
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,13 @@ class Model:
 
     def call(self, tensors: Iterable[Any]) -> list[Any]:
         """Run on tensors in the order of the inputs; tensors come out."""
-        self._use_threads()
         given = list(tensors)
         if self._index["sums"]:
             self._check_sums(given)
         try:
-            found = self._entry(*given, self._parameters)
+            with _Threads.lock:  # registers of the machine and the pool of threads are shared
+                self._use_threads()
+                found = self._entry(*given, self._parameters)
         except Exception as error:  # errors of compiled code share no base class but this one
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise LoadError(f"the model refuses its inputs: {reason}") from error
@@ -153,10 +155,10 @@ class Model:
         return [item["name"] for item in self.inputs]
 
     def _use_threads(self) -> None:
-        if _Threads.count != self._threads:
+        if getattr(_Threads.local, "count", 0) != self._threads:
             self._runtime[_SET_THREADS](self._threads)
             self._runtime[_RESET_THREADS]()
-            _Threads.count = self._threads
+            _Threads.local.count = self._threads
 
     def _mapped(self, path: Path, tensors: list[dict[str, Any]]) -> Any:
         """All parameters, mapped from their file: pages that are never read are never loaded."""
@@ -173,9 +175,10 @@ class Model:
 
 
 class _Threads:
-    """How many threads the runtime's pool has now: it is one for all models."""
+    """How many threads the runtime's pool has in this thread; one run at a time, whichever thread asks for it."""
 
-    count = 0
+    lock = threading.Lock()
+    local = threading.local()
 
 
 def index_path(path: Path) -> Path:

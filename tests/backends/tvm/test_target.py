@@ -114,7 +114,9 @@ def test_options_are_checked() -> None:
     assert "none of aarch64, riscv64, x86_64" in str(parse_target("tvm-cpu:mtriple=foo-bar").available())
     assert "needs its mtriple" in str(parse_target("tvm-cpu:mcpu=cortex-a76").available())
     unknown = parse_target("tvm-cpu:mtriple=aarch64-linux-gnu:mcpu=cortex-a77777")
-    with pytest.raises(OptionError, match=r"LLVM knows no processor 'cortex-a77777'.*Did you mean 'cortex-a7"):
+    with pytest.raises(
+        OptionError, match=r"LLVM knows no processor 'cortex-a77777'.*Did you mean 'cortex-a7"
+    ):
         unknown.require_importable(network())
 
 
@@ -135,6 +137,18 @@ def test_verification_runs_every_variant_that_this_cpu_can(
     compiled(tmp_path, "int8_static", "tvm-cpu")
     assert seen == [str(variant) for variant in RUNNABLE]
     assert not list(tmp_path.glob("*only*"))
+
+
+def test_threads_may_share_a_model(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    session = compiled(tmp_path, "int8_static", "tvm-cpu:host_only=true").session(threads=2)
+    feeds = [data(rows, rows) for rows in range(1, 33)]
+    expected = [session.run(feed)["y"] for feed in feeds]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda feed: session.run(feed)["y"], feeds))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # the same code on the same numbers
 
 
 def test_inputs_of_a_type_that_tvm_has_not_are_refused_by_name() -> None:
