@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -71,7 +72,8 @@ class RowCodes:
 
     def quantize(self, rows: Expr, *, each: bool) -> None:
         """Write the codes."""
-        with T.serial(0, rows) as row:
+
+        def codes_of(row: Expr) -> None:
             place = row if each else 0
             for first, vectors, valid in spans(self.columns):
                 with T.serial(0, vectors) as index:
@@ -79,6 +81,8 @@ class RowCodes:
                     value = load_part(self.source, [row, column], valid)
                     codes = to_uint8(value, self.scale[place], self.zero_point[place])
                     store(self.codes, [row, column], codes)
+
+        each_row(rows, self.columns, codes_of)
 
     def _reset(self, low: Register, high: Register) -> None:
         low.set(splat(T.float32(0.0)))

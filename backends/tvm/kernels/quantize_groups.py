@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Buffer,
@@ -46,12 +47,15 @@ class GroupCodes:
         """Write codes, scales and sums of all rows."""
         whole, rest = divmod(self.columns, self.group)
         valid = [min(LANES, max(0, rest - first)) for first in range(0, self.group, LANES)]
-        with T.serial(0, rows) as row:
+
+        def codes_of(row: Expr) -> None:
             if whole:
                 with T.serial(0, whole) as index:
                     self._group(row, index, [LANES] * (self.group // LANES))
             if rest:
                 self._group(row, whole, valid)
+
+        each_row(rows, self.columns, codes_of)
 
     def _group(self, row: Expr, index: Expr, valid: list[int]) -> None:
         """One group, of whose vectors so many lanes exist."""
