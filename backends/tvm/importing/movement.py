@@ -9,11 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from qcompiler.backends.tvm.importing.attributes import axis_of, integer, text
-from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope, expression, simplified
+from qcompiler.backends.tvm.importing.scope import Dim, Expr, Scope, expression, same, simplified
 from qcompiler.backends.tvm.importing.views import reshaped
 from qcompiler.errors import UnsupportedError
 
 Converter = Callable[[Scope, ir.Node], Any]
+
+FAR = 1 << 29
+"""Places beyond mean the end of an axis, whatever its size."""
 
 
 def _concat(scope: Scope, node: ir.Node) -> Expr:
@@ -34,15 +37,21 @@ def _slice(scope: Scope, node: ir.Node) -> Expr:
     axes = [int(axis) % len(shape) for axis in scope.integers(node, 3)] if given else list(range(len(starts)))
     stepped = len(node.inputs) > 4 and node.inputs[4] is not None
     steps = scope.integers(node, 4) if stepped else [1] * len(starts)
-    begin, end = [], []
+    places: dict[int, tuple[Dim, Dim, int]] = {}
     for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
-        begin.append(_bound(scope, start, shape[axis], step, last=False))
-        end.append(_bound(scope, stop, shape[axis], step, last=True))
-    if all(isinstance(place, int) for place in (*begin, *end)):
-        return relax.op.strided_slice(source, axes, begin, end, [int(step) for step in steps])
+        first = _bound(scope, start, shape[axis], step, last=False)
+        end = _bound(scope, stop, shape[axis], step, last=True)
+        whole = step == 1 and isinstance(first, int) and first == 0 and same(end, shape[axis])
+        if not whole:
+            places[axis] = first, end, int(step)
+    if not places:
+        return source
+    begin, ends, steps = map(list, zip(*places.values(), strict=True))
+    if all(isinstance(place, int) for place in (*begin, *ends)):
+        return relax.op.strided_slice(source, list(places), begin, ends, steps)
     if any(step != 1 for step in steps):
         raise UnsupportedError("a slice with steps between places that are known only at run time")
-    return _window(scope, source, dict(zip(axes, zip(begin, end, strict=True), strict=True)))
+    return _window(scope, source, {axis: place[:2] for axis, place in places.items()})
 
 
 def _window(scope: Scope, source: Expr, places: dict[int, tuple[Dim, Dim]]) -> Expr:
@@ -77,9 +86,9 @@ def _bound(scope: Scope, place: Dim, size: Dim, step: Dim, *, last: bool) -> Dim
         return simplified(size + place) if scope.is_negative(place) else place
     if place >= 0 and isinstance(size, int):
         return min(place, size)
-    if place > (1 << 30):
+    if place > FAR:
         return size
-    if place < 0 and last and isinstance(step, int) and step < 0 and place < -(1 << 30):
+    if place < 0 and last and isinstance(step, int) and step < 0 and place < -FAR:
         raise UnsupportedError("a slice that runs backwards to the start; use a Gather instead")
     return simplified(size + place) if place < 0 else place
 

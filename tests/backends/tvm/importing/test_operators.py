@@ -44,6 +44,7 @@ MOVEMENT = """
     z0 = Squeeze(n1)  q = Range(zero, z0, step)
     t = ConstantOfShape<value = float[1] {2.5}>(s)  u = GatherElements<axis = 2>(x, some)
     v = Trilu<upper = 0>(x)  w = Slice(x, back, end, ones)  y = Reshape(x, keep)
+    wa = Slice(x, none, far, none)  wb = Slice(x, none, far, ones)
 """
 REDUCTIONS = """
     a = ReduceMean(x, last)  b = ReduceSum<keepdims = 0>(x, last)  c = ReduceMax(x, one)  d = ReduceMin(x)
@@ -77,7 +78,8 @@ def constant(name: str) -> Array | None:
         "half": np.float32(0.5), "two": np.float32(2), "m1": np.float32(-1), "view": [0, 5, 4, 6], "one": [1],
         "ones": [1], "threes": [3], "last": [-1], "end": [2**62], "parts": [8, 16], "wide": [2, 5, 24],
         "tiles": [1, 2, 1], "pads": [0, 0, 1, 0, 0, 2], "minus": [-1, 24], "picks": [0, 23, 5], "zero64": 0,
-        "step": 1, "back": [-2], "keep": [0, -1, 4, 6], "axis1": np.int64(1), "three": 3, "zero": 0,
+        "step": 1, "back": [-2],
+        "none": [0], "far": [10**9], "keep": [0, -1, 4, 6], "axis1": np.int64(1), "three": 3, "zero": 0,
     }  # fmt: skip
     if name in known:
         found = np.asarray(known[name])
