@@ -80,7 +80,9 @@ def _left_out(directory: str | Path, choice: ExportChoice) -> tuple[str, ...]:
     if choice.cache is not None or not choice.only_without_cache or not is_decoder(directory):
         return ()
     option = choice.only_without_cache[0]
-    return (f"without cache and tokenizer, because of {option}: leave it out for a folder that generates text",)
+    return (
+        f"without cache and tokenizer, because of {option}: leave it out for a folder that generates text",
+    )
 
 
 def _refuse_early(directory: Path, choice: ExportChoice) -> None:

@@ -99,7 +99,9 @@ def _model_file(folder: Path, genai: Mapping[str, object]) -> Path:
         return folder / named
     found = models_in(folder)
     if not found:
-        raise ModelError(f"{folder} holds no .onnx model; make one with `qcompile export CHECKPOINT -o {folder}`.")
+        raise ModelError(
+            f"{folder} holds no .onnx model; make one with `qcompile export CHECKPOINT -o {folder}`."
+        )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise ModelError(f"{folder} holds several models ({names}); give the path of one.")
