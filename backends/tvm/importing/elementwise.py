@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.tvm.importing.attributes import integer, number, text
 from qcompiler.backends.tvm.importing.scope import Expr, Scope
+from qcompiler.backends.tvm.importing.views import product, reshaped
 from qcompiler.errors import UnsupportedError
 
 Converter = Callable[[Scope, ir.Node], Any]
@@ -24,6 +25,26 @@ def _unary(name: str) -> Converter:
         for part in name.split("."):
             operator = getattr(operator, part)
         return operator(scope.inputs(node)[0])
+
+    return convert
+
+
+def _function(name: str, otherwise: Converter) -> Converter:
+    """A kernel with a polynomial in vectors, where TVM would call the C library for every value."""
+
+    def convert(scope: Scope, node: ir.Node) -> Expr:
+        from qcompiler.backends.tvm.kernels.functions import Function
+        from qcompiler.backends.tvm.kernels.unary import Unary, unary
+
+        source = scope.inputs(node)[0]
+        if scope.dtype(source) != "float32":
+            return otherwise(scope, node)
+        tanh = name == "gelu" and text(node, "approximate", "none") == "tanh"
+        spec = Unary(Function.GELU_TANH if tanh else Function(name), scope.variant)
+        shape = scope.shape(source)
+        flat = [product(shape)]
+        result = scope.call(spec, partial(unary, spec), [reshaped(scope, source, flat)], flat, "float32")
+        return reshaped(scope, result, shape)
 
     return convert
 
@@ -186,7 +207,7 @@ def _identity(scope: Scope, node: ir.Node) -> Expr:
     return scope.inputs(node)[0]
 
 
-CONVERTERS: dict[str, Converter] = {
+_BY_OPERATORS: dict[str, Converter] = {
     **{
         name: _binary(operator)
         for name, operator in {
@@ -246,4 +267,8 @@ CONVERTERS: dict[str, Converter] = {
     "PRelu": _prelu,
     "Identity": _identity,
     "Dropout": _identity,
+}
+
+CONVERTERS: dict[str, Converter] = _BY_OPERATORS | {
+    name: _function(name.lower(), _BY_OPERATORS[name]) for name in ("Tanh", "Sigmoid", "Erf", "Gelu")
 }
