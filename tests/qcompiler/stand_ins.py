@@ -50,6 +50,9 @@ class StandInPipeline:
     reference: ir.Model = field(default_factory=lambda: ir.Model(ir.Graph([], [], nodes=[]), ir_version=10))
     target: Target = field(default_factory=OrtCpu)
 
+    def tell(self, stage: str) -> None:
+        """Nobody follows the progress."""
+
     def as_pipeline(self) -> Pipeline:
         return cast(Pipeline, self)
 
