@@ -28,6 +28,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace tvm::runtime::threading {
@@ -176,8 +177,14 @@ class Model {
     if (inputs.size() != this->inputs().size()) throw std::runtime_error("as many tensors as inputs are expected");
     CheckSizes(inputs);
     if (Threads() != threads_) {
-      tvm::runtime::threading::SetMaxConcurrency(Threads() = threads_);
-      tvm::runtime::threading::ResetThreadPool();
+      if (Threads() == 0) {  // the size of a thread's pool is fixed when it is made
+        const int cores = static_cast<int>(std::thread::hardware_concurrency());
+        tvm::runtime::threading::SetMaxConcurrency(std::max(cores, threads_));
+        tvm::runtime::threading::ResetThreadPool();
+      }
+      constexpr int kFastCores = 1;
+      ffi::Function::GetGlobalRequired("runtime.config_threadpool")(kFastCores, threads_);
+      tvm::runtime::threading::SetMaxConcurrency(Threads() = threads_);  // the line above resets it
     }
     std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
     arguments.emplace_back(parameters_);

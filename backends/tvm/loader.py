@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 MASK, RUNTIME = "QCOMPILER_CPU_FEATURES", "QCOMPILER_TVM_RUNTIME"
 FORMAT = 1
 ALIGNMENT = 64
-_CPU = 1
+_CPU, _FAST_CORES = 1, 1
 _POOLED = 2
 _CHUNK = 1 << 20
 SPINS = 1000
@@ -146,19 +146,22 @@ class Model:
             if isinstance(dim, str)
         }
         for total, first, second in self._index["sums"]:
-            if sizes[total] != sizes[first] + sizes[second]:
-                raise LoadError(
-                    f"{total} is {sizes[total]}, expected {first} + {second} = {sizes[first] + sizes[second]}."
-                )
+            expected = sizes[first] + sizes[second]
+            if sizes[total] != expected:
+                raise LoadError(f"{total} is {sizes[total]}, expected {first} + {second} = {expected}.")
 
     def _names(self) -> list[str]:
         return [item["name"] for item in self.inputs]
 
     def _use_threads(self) -> None:
-        if getattr(_Threads.local, "count", 0) != self._threads:
-            self._runtime[_SET_THREADS](self._threads)
+        """Let the pool of this thread, whose size is fixed when it is made, work with as many as were asked for."""
+        before, _Threads.local.count = getattr(_Threads.local, "count", 0), self._threads
+        if not before:
+            self._runtime[_SET_THREADS](max(os.cpu_count() or 1, self._threads))
             self._runtime[_RESET_THREADS]()
-            _Threads.local.count = self._threads
+        if before != self._threads:
+            self._ffi.get_global_func("runtime.config_threadpool")(_FAST_CORES, self._threads)
+            self._runtime[_SET_THREADS](self._threads)  # the line above resets it
 
     def _mapped(self, path: Path, tensors: list[dict[str, Any]]) -> Any:
         """All parameters, mapped from their file: pages that are never read are never loaded."""

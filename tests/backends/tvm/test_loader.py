@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from qcompiler import CompileResult
 from qcompiler.backends.tvm.cpu_features import MASK
+from qcompiler.backends.tvm.loader import Model
 from tests.backends.tvm.compiled import WIDTH, compiled, data
 from tests.backends.tvm.kernels.running import RUNNABLE, needs_tvm
 
@@ -53,6 +55,23 @@ print(model.variant)
     assert done.stdout.strip() == RUNNABLE[0]
     # The same library and the same rows: two threads share out whole tiles.
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), result.session().run(data(5))["y"])
+
+
+def test_models_in_one_thread_have_the_threads_that_each_asks_for(result: CompileResult) -> None:
+    """The runtime's pool keeps the size that it is made with; the first model must not decide for the others."""
+    found = []
+
+    def run() -> None:
+        models = {count: Model(result.path, threads=count) for count in (1, 2)}
+        used = models[1]._ffi.get_global_func("runtime.NumThreads")
+        for count in (1, 2, 1):
+            models[count].run(data(5))
+            found.append(used())
+
+    thread = threading.Thread(target=run)  # pools belong to threads, and this one may have one
+    thread.start()
+    thread.join()
+    assert found == [1, min(2, os.cpu_count() or 1), 1]
 
 
 def test_cpp_runs_the_model_in_the_variant_of_the_cpu(result: CompileResult, tmp_path: Path) -> None:
