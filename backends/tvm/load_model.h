@@ -131,6 +131,7 @@ class Model {
   /*! Load the index at `path` ("model.qc.tvm") and the files beside it. */
   explicit Model(const std::string& path, int threads = 1) : threads_(threads) {
     setenv("TVM_BIND_THREADS", "0", 0);  // pinned threads would pin the caller, too
+    setenv("TVM_THREAD_POOL_SPIN_COUNT", "20000", 0);  // idle threads look for work for some ms, then sleep
     std::ifstream stream(path);
     if (!stream) throw std::runtime_error(path + " cannot be read");
     std::stringstream text;

@@ -34,8 +34,8 @@ ALIGNMENT = 64
 _CPU, _FAST_CORES = 1, 1
 _POOLED = 2
 _CHUNK = 1 << 20
-SPINS = 1000
-"""How often idle threads look for work before they sleep; the runtime's own 300,000 would take a core for 0.1 s."""
+SPINS = 20_000
+"""Looks for work before idle threads sleep, some ms: threads that sleep between kernels double the time of a model."""
 
 _SET_THREADS = "_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"
 _RESET_THREADS = "_ZN3tvm7runtime9threading15ResetThreadPoolEv"
