@@ -21,7 +21,7 @@ anew, and a ratio that still helps is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,11 +32,12 @@ import onnx_ir as ir
 from qcompiler.calibration.requests import Gram, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError
-from qcompiler.graph.channels import input_channels, with_inputs_scaled
+from qcompiler.graph.channels import with_inputs_scaled
+from qcompiler.graph.consumers import Consumers, by_activation
 from qcompiler.graph.fold import Fold, apply_fold, plan_fold
 from qcompiler.graph.fold_attention import tied_channels
 from qcompiler.graph.fold_rules import CannotFoldError
-from qcompiler.graph.rewire import Reader, set_constant
+from qcompiler.graph.rewire import set_constant
 from qcompiler.graph.weighted import WeightedNode, weighted
 from qcompiler.numerics.awq import search_clip, search_scales
 from qcompiler.numerics.formats.affine import Affine
@@ -85,7 +86,7 @@ class Awq(Pass):
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         decisions: dict[str, NodeDecision] = {}
-        for group in reversed(list(_groups(context))):
+        for group in reversed(_groups(context)):
             action, detail = self._serve(group, context, statistics)
             for view in group.consumers:
                 decisions[view.name] = NodeDecision(view.name, view.node.op_type, action, detail)
@@ -99,7 +100,7 @@ class Awq(Pass):
             ),
         )
 
-    def _serve(self, group: _Group, context: PassContext, statistics: Statistics) -> tuple[Action, str]:
+    def _serve(self, group: Consumers, context: PassContext, statistics: Statistics) -> tuple[Action, str]:
         """Scale, then clip the consumers of one activation."""
         fmt, search = _next_format(context)
         words = []
@@ -123,7 +124,7 @@ class Awq(Pass):
         detail += ", weights clipped" if clipped else ""
         return ("transformed" if clipped or not obstacle else "skipped"), detail
 
-    def _obstacle(self, group: _Group) -> str:
+    def _obstacle(self, group: Consumers) -> str:
         """Why nothing can absorb the scale; empty where something can."""
         try:
             self._plan(group, np.ones(group.channels))
@@ -131,10 +132,10 @@ class Awq(Pass):
             return f"nothing absorbs its scale ({error})"
         return ""
 
-    def _plan(self, group: _Group, factor: npt.NDArray[np.float64]) -> Fold:
+    def _plan(self, group: Consumers, factor: npt.NDArray[np.float64]) -> Fold:
         return plan_fold(group.value, factor, group.readers, copies=self.copies)
 
-    def _scale(self, group: _Group, scales: Float32) -> str:
+    def _scale(self, group: Consumers, scales: Float32) -> str:
         wide = scales.astype(np.float64)
         fold = self._plan(group, 1.0 / wide)
         scaled = apply_fold(fold)
@@ -150,7 +151,7 @@ class Awq(Pass):
         return following is None or following.settings.solver == "rtn"
 
     def _clip(
-        self, group: _Group, scales: Float32, context: PassContext, statistics: Statistics, fmt: Format
+        self, group: Consumers, scales: Float32, context: PassContext, statistics: Statistics, fmt: Format
     ) -> bool:
         """Clip the weights of all consumers in place; whether any changed."""
         changed = False
@@ -167,38 +168,13 @@ class Awq(Pass):
         return changed
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The linear consumers that share one activation."""
-
-    value: ir.Value
-    consumers: tuple[WeightedNode, ...]
-
-    @property
-    def name(self) -> str:
-        return str(self.value.name)
-
-    @property
-    def readers(self) -> list[Reader]:
-        return [(view.node, 0) for view in self.consumers]
-
-    @property
-    def channels(self) -> int:
-        return input_channels(self.consumers[0])
-
-
-def _groups(context: PassContext) -> Iterator[_Group]:
+def _groups(context: PassContext) -> list[Consumers]:
     """Consumers in scope by what they read, in graph order."""
-    found: dict[ir.Value, list[WeightedNode]] = {}
-    for node in context.nodes():
-        view = weighted(node)
-        if view is not None and not _refusal(node, context):
-            found.setdefault(view.activation, []).append(view)
-    for value, consumers in found.items():
-        yield _Group(value, tuple(consumers))
+    views = ((node, weighted(node)) for node in context.nodes())
+    return by_activation(view for node, view in views if view is not None and not _refusal(node, context))
 
 
-def _found_scales(group: _Group, gram: Float32, fmt: Format, search: Search, steps: int) -> Arrays:
+def _found_scales(group: Consumers, gram: Float32, fmt: Format, search: Search, steps: int) -> Arrays:
     matrices = [view.matrix() for view in group.consumers]
     ties = tied_channels(group.value, group.channels)
     found = search_scales(matrices, gram, fmt, search=search, steps=steps, ties=ties)

@@ -22,7 +22,7 @@ Few large channels there are for :mod:`qcompiler.passes.outlier_channels`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,11 +33,12 @@ import onnx_ir as ir
 from qcompiler.backends.base import Target
 from qcompiler.calibration.requests import ChannelRange, Request, Rows
 from qcompiler.calibration.statistics import Statistics
-from qcompiler.graph.channels import input_channels, input_magnitude, with_inputs_scaled
+from qcompiler.graph.channels import input_magnitude, with_inputs_scaled
+from qcompiler.graph.consumers import Consumers, by_activation
 from qcompiler.graph.fold import Fold, apply_fold, plan_fold
 from qcompiler.graph.fold_rules import CannotFoldError
-from qcompiler.graph.rewire import Reader, insert_mul, set_constant
-from qcompiler.graph.weighted import WeightedNode, weighted
+from qcompiler.graph.rewire import insert_mul, set_constant
+from qcompiler.graph.weighted import weighted
 from qcompiler.numerics.smoothing import Codes, search_alpha, smoothing_scale
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
@@ -90,14 +91,14 @@ class SmoothQuant(Pass):
         for group in _groups(context):
             if isinstance(self._plan(group, np.ones(group.channels)), str):
                 continue
-            requests.append(group.range_request)
+            requests.append(_range_request(group))
             if self.alpha is None:
-                requests.append(Rows(group.value_name, self.rows))
+                requests.append(Rows(group.name, self.rows))
         return requests
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         decisions: dict[str, NodeDecision] = {}
-        for group in reversed(list(_groups(context))):
+        for group in reversed(_groups(context)):
             action, detail = self._smooth(group, statistics, context.target)
             for view in group.consumers:
                 decisions[view.name] = NodeDecision(view.name, view.node.op_type, action, detail)
@@ -111,27 +112,27 @@ class SmoothQuant(Pass):
             ),
         )
 
-    def _smooth(self, group: _Group, statistics: Statistics, target: Target) -> tuple[Any, str]:
+    def _smooth(self, group: Consumers, statistics: Statistics, target: Target) -> tuple[Any, str]:
         blocked = self._plan(group, np.ones(group.channels))
         if isinstance(blocked, str):
             return "skipped", blocked
-        low, high = (np.asarray(end, np.float64) for end in statistics.channel_range(group.range_request))
+        low, high = (np.asarray(end, np.float64) for end in statistics.channel_range(_range_request(group)))
         alpha, figures = self.alpha, ""
         if alpha is None:
-            rows = statistics.array(Rows(group.value_name, self.rows)).astype(np.float32)
+            rows = statistics.array(Rows(group.name, self.rows)).astype(np.float32)
             matrices = [view.matrix() for view in group.consumers]
             alpha, before, after = search_alpha(rows, low, high, matrices, _codes(target))
             if alpha is None:
                 return "skipped", f"no alpha lowers the output error of {before:.2e} on the sample"
             figures = f", output error {before:.2e} -> {after:.2e}"
-        scale = smoothing_scale(np.maximum(-low, high), group.weight_magnitude, alpha)
+        scale = smoothing_scale(np.maximum(-low, high), _weight_magnitude(group), alpha)
         if np.all(np.abs(scale - 1.0) < NEARLY_ONE):
             return "skipped", "all scales are one: it is smooth already"
         where = self._apply(group, scale)
         shared = f", shared by {len(group.consumers)} nodes" if len(group.consumers) > 1 else ""
         return "transformed", f"alpha {alpha:g}{figures}, 1/s {where}{shared}"
 
-    def _plan(self, group: _Group, factor: Array) -> Fold | str | None:
+    def _plan(self, group: Consumers, factor: Array) -> Fold | str | None:
         """How 1/s is absorbed; None to multiply at run time; the reason where neither is possible."""
         duplicating = self.shared_norm is not SharedNorm.LEAVE
         try:
@@ -140,10 +141,10 @@ class SmoothQuant(Pass):
         except CannotFoldError as error:
             return None if self.insert_mul else f"nothing absorbs its scale ({error}); see insert_mul"
 
-    def _apply(self, group: _Group, scale: Array) -> str:
+    def _apply(self, group: Consumers, scale: Array) -> str:
         fold = self._plan(group, 1.0 / scale)
         if isinstance(fold, str):
-            raise AssertionError(f"{group.value_name} could be scaled a moment ago: {fold}")
+            raise AssertionError(f"{group.name} could be scaled a moment ago: {fold}")
         where = "by a Mul at run time" if fold is None else fold.describe()
         if fold is None:
             factor = np.clip(1.0 / scale, *HALF_RANGE).astype(np.float16).astype(np.float64)
@@ -153,50 +154,22 @@ class SmoothQuant(Pass):
         for view in group.consumers:
             view.node.replace_input_with(0, scaled)
             weight = with_inputs_scaled(view, view.array().astype(np.float64), scale)
-            owner, index = (
-                (view.transpose, 0) if view.transpose is not None else (view.node, view.weight_input)
-            )
-            set_constant(owner, index, weight)
+            set_constant(*view.weight_reader, weight)
         return where
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The linear consumers that share one activation."""
-
-    value: ir.Value
-    consumers: tuple[WeightedNode, ...]
-
-    @property
-    def value_name(self) -> str:
-        return str(self.value.name)
-
-    @property
-    def range_request(self) -> ChannelRange:
-        return ChannelRange(self.value_name, -1)
-
-    @property
-    def readers(self) -> list[Reader]:
-        return [(view.node, 0) for view in self.consumers]
-
-    @property
-    def channels(self) -> int:
-        return input_channels(self.consumers[0])
-
-    @property
-    def weight_magnitude(self) -> Array:
-        return np.asarray(np.max([input_magnitude(view, view.array()) for view in self.consumers], axis=0))
+def _range_request(group: Consumers) -> ChannelRange:
+    return ChannelRange(group.name, -1)
 
 
-def _groups(context: PassContext) -> Iterator[_Group]:
+def _weight_magnitude(group: Consumers) -> Array:
+    return np.asarray(np.max([input_magnitude(view, view.array()) for view in group.consumers], axis=0))
+
+
+def _groups(context: PassContext) -> list[Consumers]:
     """Groups of consumers that can be smoothed, in graph order."""
-    found: dict[ir.Value, list[WeightedNode]] = {}
-    for node in context.model.graph:
-        view = weighted(node)
-        if view is not None and not _refusal(node, context):
-            found.setdefault(view.activation, []).append(view)
-    for value, consumers in found.items():
-        yield _Group(value, tuple(consumers))
+    views = ((node, weighted(node)) for node in context.model.graph)
+    return by_activation(view for node, view in views if view is not None and not _refusal(node, context))
 
 
 def _refusal(node: ir.Node, context: PassContext) -> str:

@@ -31,8 +31,7 @@ Array = npt.NDArray[Any]
 MASK, RUNTIME = "QCOMPILER_CPU_FEATURES", "QCOMPILER_TVM_RUNTIME"
 FORMAT = 1
 ALIGNMENT = 64
-_CPU, _FAST_CORES = 1, 1
-_POOLED = 2
+_CPU, _FAST_CORES, _POOLED = 1, 1, 2
 _CHUNK = 1 << 20
 SPINS = 20_000
 """Looks for work before idle threads sleep, some ms: threads that sleep between kernels double the time of a model."""
