@@ -1,0 +1,229 @@
+"""What a search for an assignment knows: groups of nodes, choices for them, estimates of each pair, and bounds.
+
+An *assignment* maps every group to one choice.  Estimates are additive: the size of a model is ``base.size_bytes`` and
+the sum of one cell per group, and so are its latency and its loss.  All arrays are ``[groups, choices]`` in float64, in
+the order of :attr:`Problem.groups` and :attr:`Problem.choices`; NaN stands where a choice is not for a group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcompiler.backends.base import Target
+    from qcompiler.build import Build
+    from qcompiler.samples import Samples
+
+Table = npt.NDArray[np.float64]
+Prefer = Literal["size", "speed", "accuracy"]
+Assignment = Mapping[str, str]
+"""Group name -> choice name; a group that is missing stays in float."""
+
+FLOAT = "float"
+"""Name of the choice that leaves nodes as they are."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes of the user's file that are decided together: usually one, more where they share a weight.
+
+    Attributes:
+        name: of the first node.
+        nodes: all names, in graph order.
+        op_type: of the first node.
+        parameters: weights, those that are shared counted once.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    op_type: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may become of a group.
+
+    Attributes:
+        name: as tables show it, unique.
+        words: one pass as ``--passes`` spells it ("int4:group=32:solver=gptq"); "" leaves the group in float.
+        weight_only: whether activations stay in float in the dialect, so that codes alone decide what it loses.
+        bits: of a weight, scales not counted; 32 for float.
+    """
+
+    name: str
+    words: str
+    weight_only: bool = False
+    bits: int = 32
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be decided.
+
+    Attributes:
+        groups: in graph order.
+        choices: the first is :data:`FLOAT`.
+        allowed: ``[groups, choices]``, which choice a group may take; float is always allowed.
+    """
+
+    groups: tuple[Group, ...]
+    choices: tuple[Choice, ...]
+    allowed: npt.NDArray[np.bool_]
+
+    def choice(self, name: str) -> int:
+        """Index of a choice."""
+        return [item.name for item in self.choices].index(name)
+
+    def uniform(self, name: str) -> dict[str, str]:
+        """Every group that may take the choice takes it; the others stay in float."""
+        at = self.choice(name)
+        return {group.name: name for group, row in zip(self.groups, self.allowed, strict=True) if row[at]}
+
+    def indices(self, assignment: Assignment) -> npt.NDArray[np.int64]:
+        """``[groups]``: the choice of each group, by index."""
+        return np.array([self.choice(assignment.get(group.name, FLOAT)) for group in self.groups], np.int64)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a model takes, predicted or measured.
+
+    Attributes:
+        size_bytes: of its files, as :func:`qcompiler.measure.size.model_size_bytes` counts them.
+        latency_ms: of one run on the timing feed.
+        loss: how much worse the metric is than the float model's, in the metric's units (0: as good).
+    """
+
+    size_bytes: float
+    latency_ms: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What each choice of each group adds to the model that is all float.
+
+    Attributes:
+        size_bytes: ``[groups, choices]`` bytes of weights, scales and nodes of the choice (float: of the float weight).
+        latency_ms: ``[groups, choices]`` in situ, milliseconds of a group's nodes.
+        loss: ``[groups, choices]`` rise of the metric's loss when this group alone takes the choice; 0 for float.
+        base: what no choice changes: the rest of the file, the other nodes, 0.
+    """
+
+    size_bytes: Table
+    latency_ms: Table
+    loss: Table
+    base: Totals = Totals(0.0, 0.0, 0.0)
+
+    def total(self, picked: npt.NDArray[np.int64]) -> Totals:
+        """The prediction for the choice of each group, by index ``[groups]``."""
+        rows = np.arange(len(picked))
+        return Totals(
+            self.base.size_bytes + float(self.size_bytes[rows, picked].sum()),
+            self.base.latency_ms + float(self.latency_ms[rows, picked].sum()),
+            self.base.loss + float(self.loss[rows, picked].sum()),
+        )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What must hold of the result; None: nothing said.
+
+    Attributes:
+        max_drop: most that the metric may lose against the float model, in its units.
+        max_size_bytes: of the files.
+        max_latency_ms: of one run.
+        max_latency_ratio: of one run, against the float model's on the same machine.
+        max_bits: bits a weight of the quantized groups and of those that could be, scales and padding counted.
+        prefer: what is made least within the bounds; None: what :meth:`settled` chooses.
+    """
+
+    max_drop: float | None = None
+    max_size_bytes: int | None = None
+    max_latency_ms: float | None = None
+    max_latency_ratio: float | None = None
+    max_bits: float | None = None
+    prefer: Prefer | None = None
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether nothing but a preference is said."""
+        return all(
+            getattr(self, item.name) is None for item in dataclasses.fields(self) if item.name != "prefer"
+        )
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One model of a front.
+
+    Attributes:
+        assignment: what makes it.
+        predicted: by the estimates.
+        measured: None where it was not built.
+        chosen: whether this is the one published.
+    """
+
+    assignment: Assignment
+    predicted: Totals
+    measured: Totals | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Front:
+    """Models none of which is beaten in size, latency and loss at once, smallest first.
+
+    Attributes:
+        metric: what the loss is of, in words.
+        float_model: the model as it was given.
+        points: of the front.
+        uniform: every choice taken everywhere, by its name, for comparison.
+    """
+
+    metric: str
+    float_model: Totals
+    points: tuple[FrontPoint, ...]
+    uniform: Mapping[str, FrontPoint] = field(default_factory=dict)
+
+
+class Workbench(Protocol):
+    """Builds models of assignments; what was solved or built once is not solved or built again."""
+
+    @property
+    def reference(self) -> ir.Model:
+        """The prepared float model; never changed."""
+
+    @property
+    def float_path(self) -> Path:
+        """A file of the float model that the target's runtime opens, for what is measured against."""
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def samples(self) -> Samples: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
+        """The deployed model of an assignment; its file stays until the search ends.
+
+        Args:
+            assignment: choice by group.
+            rounded: codes rounded to nearest instead of solved: the same bytes in number, and the same kernels.
+        """
+
+    def tell(self, label: str, done: int = 0, total: int | None = None) -> None:
+        """Say what is done to whoever follows the progress."""
