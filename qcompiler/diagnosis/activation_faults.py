@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.diagnosis.distribution import Distribution, distribution
 from qcompiler.diagnosis.outliers import outliers_of, spread
 from qcompiler.diagnosis.quantizers import Affine
 from qcompiler.diagnosis.weight_faults import Fault, sqnr_db
@@ -53,6 +54,7 @@ class ActivationFacts:
         row_ratio: the largest row (token) against the median one.
         masked_share: share of values that are a mask.
         fault: what is wrong, None where nothing is.
+        values: how they are spread, masks apart.
     """
 
     low: float
@@ -71,6 +73,7 @@ class ActivationFacts:
     row_ratio: float
     masked_share: float
     fault: Fault | None
+    values: Distribution
 
 
 def activation_facts(
@@ -117,6 +120,7 @@ def activation_facts(
         spread(rows),
         float(np.mean(masked)) if masked.size else 0.0,
         None,
+        distribution(signal),
     )
     return facts if written is None else _with_fault(facts, written, read)
 

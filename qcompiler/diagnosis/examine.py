@@ -117,19 +117,31 @@ class Examiner:
                 return node
         return None
 
+    def along(self) -> tuple[Growth, ...]:
+        """The error at every part, in the order of the float model."""
+        return tuple(
+            Growth(
+                part.name,
+                part.op_type,
+                part.value,
+                self.arriving_db(part),
+                self.errors.gathered[part.lifted].sqnr_db,
+                self.errors.alone[part.lifted].sqnr_db,
+            )
+            for part in self.here.parts
+        )
+
     def growth(self) -> tuple[Growth, ...]:
         """Where most noise, relative to the signal, is added to what arrives."""
-        found = []
-        for part in self.here.parts:
-            after, before = self.errors.gathered[part.lifted].sqnr_db, self.arriving_db(part)
-            added = min(10 ** (-after / 10), 1.0) - min(
-                10 ** (-before / 10), 1.0
-            )  # 0 dB: nothing left to lose
-            alone = self.errors.alone[part.lifted].sqnr_db
-            found.append((added, Growth(part.name, part.op_type, part.value, before, after, alone)))
+        found = [(_noise(item.after_db) - _noise(item.before_db), item) for item in self.along()]
         worst = sorted(found, key=lambda item: -item[0])[:GROWTHS]
         kept = {item.value for added, item in worst if added > 0 and item.after_db < item.before_db - 1.0}
         return tuple(item for _, item in found if item.value in kept)
+
+
+def _noise(sqnr_db: float) -> float:
+    """Relative to the signal; at 0 dB there is nothing left to lose."""
+    return float(min(10 ** (-sqnr_db / 10), 1.0))
 
 
 def _output_axis(operand: Operand) -> int:

@@ -131,7 +131,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Growth:
-    """A place where the gathered error grows.
+    """What the gathered error does at one node.
 
     Attributes:
         node: of the float model.
@@ -176,6 +176,7 @@ class Diagnosis:
         growth: where the error grows most, in the order of the float model.
         remedies: what to do, the most useful first.
         notes: what could not be looked at, and why.
+        along: the gathered error at every node that both models have, in the order of the float model.
     """
 
     reference: str
@@ -191,3 +192,4 @@ class Diagnosis:
     growth: tuple[Growth, ...]
     remedies: tuple[Remedy, ...]
     notes: tuple[str, ...]
+    along: tuple[Growth, ...] = ()

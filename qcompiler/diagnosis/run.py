@@ -122,6 +122,7 @@ def diagnose(
         examiner.growth(),
         remedies(command, recipe, to_blame, nodes, activations, (effects.worst_db, mended), spread),
         _notes(here, outputs, len(feeds), invented=isinstance(data, str) and data == "random"),
+        examiner.along(),
     )
 
 

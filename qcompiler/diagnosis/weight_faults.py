@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.diagnosis.distribution import Distribution, distribution
 from qcompiler.diagnosis.outliers import channel_ratio, outlier_channels
 from qcompiler.diagnosis.stored import Stored
 from qcompiler.numerics.affine import along_axis
@@ -62,6 +63,7 @@ class WeightFacts:
         channel_ratio: the range of the widest output channel against that of the median one.
         outlier_channels: output channels whose largest magnitude is more than ``k`` times the median one.
         fault: what is wrong, None where nothing is.
+        values: how the float weights are spread.
     """
 
     name: str
@@ -78,6 +80,7 @@ class WeightFacts:
     channel_ratio: float
     outlier_channels: tuple[int, ...]
     fault: Fault | None
+    values: Distribution
 
 
 def sqnr_db(exact: Floats, other: Floats) -> float:
@@ -123,6 +126,7 @@ def weight_facts(
         channel_ratio(exact, output_axis),
         outlier_channels(exact, output_axis, ratio),
         _fault(exact, made, stored, found, ideal, clipped),
+        distribution(exact),
     )
 
 
