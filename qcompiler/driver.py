@@ -22,6 +22,7 @@ from qcompiler.package.side_files import read_side_files
 from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.run import Pipeline, require_data
+from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.prepare import prepare
 from qcompiler.prepare.select import select_nodes
 from qcompiler.remember import remembering
@@ -37,7 +38,7 @@ DEFAULT_OPTIONS = CompileOptions()
 
 def compile(
     model: str | Path | onnx.ModelProto | ir.Model,
-    passes: str | Sequence[str | Pass] | None = None,
+    passes: str | Sequence[str | Pass | Selected] | None = None,
     *,
     recipe: str | Path | None = None,
     calibration: object | None = None,
@@ -52,7 +53,8 @@ def compile(
 
     Args:
         model: a file, or a model in memory, which is not changed.
-        passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or a list of such and of pass objects.
+        passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or a list of such, of pass objects,
+            and of passes with nodes of their own (:class:`qcompiler.pipeline.selected.Selected`).
         recipe: a YAML file instead of ``passes``.
         calibration: a path, ``"random"``, a dict of arrays, an iterable of feeds, or a data set.
         target: "ort-cpu" unless said otherwise, with options ("ort-cpu:isa=avx2").
@@ -83,7 +85,14 @@ def compile(
             require_runnable(source, samples, options.verify)
     selected = select_nodes(source, request.include, request.exclude)
     pipeline = Pipeline(
-        source, request.passes, request.target, selected, samples.calibration, samples.batches, progress
+        source,
+        request.passes,
+        request.target,
+        selected,
+        samples.calibration,
+        samples.batches,
+        progress,
+        own=selections(source, request.steps),
     )
     remembered = remembering(pipeline, path, options, request)
     with within(options.max_ram_bytes), spooling(path.parent), staged(path.parent) as stage, remembered:

@@ -11,6 +11,7 @@ from qcompiler.package.scratch import scratch_folder
 from qcompiler.pipeline.journal import FolderJournal, NoJournal
 from qcompiler.pipeline.options import spelled
 from qcompiler.pipeline.run import Pipeline, is_sequential
+from qcompiler.pipeline.selected import key_of
 from qcompiler.request import CompileOptions, Request
 
 
@@ -49,6 +50,7 @@ def _key(pipeline: Pipeline, request: Request) -> dict[str, object]:
         "recipe": [[item.name, spelled(item)] for item in pipeline.passes],
         "target": [request.target.name, spelled(request.target)],
         "choice of nodes": sorted(pipeline.selected),
+        **key_of(request.steps),
         "data": feeds_digest(pipeline.feeds),
         "version": package_versions(),
     }

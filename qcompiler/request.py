@@ -12,6 +12,7 @@ from qcompiler.data.options import DataOptions
 from qcompiler.errors import OptionError, UnsupportedError, suggest
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.parse import Recipe, make_pass, parse_passes, parse_target, read_recipe, recipe_passes
+from qcompiler.pipeline.selected import Selected, selected
 
 VerifyLevel = Literal["none", "numerics", "speed"]
 DEFAULT_TARGET = "ort-cpu"
@@ -61,12 +62,18 @@ class CompileOptions:
 class Request:
     """A pipeline for a target, and the nodes it applies to."""
 
-    passes: tuple[Pass, ...]
+    steps: tuple[Selected, ...]
+    """Passes in order, each with the nodes that it is for where it has a selection of its own."""
     target: Target
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What was added to the user's words."""
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes alone."""
+        return tuple(step.item for step in self.steps)
 
     @property
     def least_opset(self) -> int:
@@ -75,7 +82,7 @@ class Request:
 
 
 def resolve(
-    passes: str | Sequence[str | Pass] | None,
+    passes: str | Sequence[str | Pass | Selected] | None,
     recipe: str | Path | None,
     target: str | Target | None,
     include: str | Sequence[str],
@@ -97,9 +104,9 @@ def resolve(
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
     made, notes = _completed(given, resolved)
-    for index, item in enumerate(made):
-        item.check(resolved)
-        item.check_following(_quantizing(made[index + 1 :], resolved))
+    for index, step in enumerate(made):
+        step.item.check(resolved)
+        step.item.check_following(_quantizing(made[index + 1 :], resolved))
     return Request(
         tuple(made),
         resolved,
@@ -109,25 +116,26 @@ def resolve(
     )
 
 
-def _made(passes: str | Sequence[str | Pass] | None) -> list[Pass]:
+def _made(passes: str | Sequence[str | Pass | Selected] | None) -> list[Selected]:
     given = [passes] if isinstance(passes, str) else passes or ()
-    made = [item for part in given for item in (parse_passes(part) if isinstance(part, str) else [part])]
+    parts = (parse_passes(part) if isinstance(part, str) else [part] for part in given)
+    made = [selected(item) for items in parts for item in items]
     if not made:
         raise OptionError("no pass is given; for example passes='int8_dynamic'.")
     return made
 
 
-def _quantizing(passes: Sequence[Pass], target: Target) -> list[Pass]:
+def _quantizing(steps: Sequence[Selected], target: Target) -> list[Pass]:
     """Those that quantize weights."""
-    return [item for item in passes if item.weight_bits(target) is not None]
+    return [step.item for step in steps if step.item.weight_bits(target) is not None]
 
 
-def _completed(made: list[Pass], target: Target) -> tuple[list[Pass], tuple[str, ...]]:
+def _completed(made: list[Selected], target: Target) -> tuple[list[Selected], tuple[str, ...]]:
     """``made``, with a quantizing pass behind a transform that needs one and has none; and a note that says so."""
     alone = [
-        item
-        for index, item in enumerate(made)
-        if item.completed_by and not _quantizing(made[index + 1 :], target)
+        step.item
+        for index, step in enumerate(made)
+        if step.item.completed_by and not _quantizing(made[index + 1 :], target)
     ]
     if not alone:
         return made, ()
@@ -138,7 +146,7 @@ def _completed(made: list[Pass], target: Target) -> tuple[list[Pass], tuple[str,
         )
     added = make_pass(alone[0].completed_by, {})
     note = f"{added.name} was added: {alone[0].name} prepares weights for a pass that quantizes, and none followed."
-    return [*made, added], (note,)
+    return [*made, Selected(added)], (note,)
 
 
 def _globs(given: str | Sequence[str]) -> tuple[str, ...]:

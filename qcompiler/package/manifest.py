@@ -44,6 +44,9 @@ class ConfiguredRecord(_Record):
 
     name: str
     options: dict[str, Scalar]
+    include: list[str] = []
+    """Globs of the nodes that a pass alone is for."""
+    exclude: list[str] = []
 
 
 class NodeRecord(_Record):

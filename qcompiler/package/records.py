@@ -26,6 +26,7 @@ from qcompiler.package.write import cannot_write
 from qcompiler.pipeline.base import PassReport
 from qcompiler.pipeline.options import spelled
 from qcompiler.pipeline.run import Pipeline
+from qcompiler.pipeline.selected import Selected
 from qcompiler.request import Request
 from qcompiler.result import manifest_path, result_files
 from qcompiler.samples import Samples
@@ -49,7 +50,7 @@ def make_manifest(
         source=_source_files(model),
         result=[file_record(path) for path in result_files(built.path)],
         calibration=_calibration(samples),
-        pipeline=[ConfiguredRecord(name=item.name, options=spelled(item)) for item in request.passes],
+        pipeline=[_configured(step) for step in request.steps],
         target=ConfiguredRecord(
             name=request.target.name, options=spelled(request.target) | dict(built.legalized.measured)
         ),
@@ -59,6 +60,15 @@ def make_manifest(
         bits=_bits(pipeline, built),
         nodes=node_records(built.passes, built.kernels, verification),
         notes=list(notes),
+    )
+
+
+def _configured(step: Selected) -> ConfiguredRecord:
+    return ConfiguredRecord(
+        name=step.item.name,
+        options=spelled(step.item),
+        include=list(step.include),
+        exclude=list(step.exclude),
     )
 
 
@@ -83,8 +93,10 @@ def node_records(
     op_types: dict[str, str] = {}
     for report in passes:
         for decision in report.nodes:
-            decisions[decision.node][report.name] = f"{decision.action}: {decision.detail}"
             op_types[decision.node] = decision.op_type
+            if report.name in decisions[decision.node] and decision.action == "skipped":
+                continue  # a pass that stands in the pipeline again, and left it as it had become
+            decisions[decision.node][report.name] = f"{decision.action}: {decision.detail}"
     ran = {kernel.node: kernel for kernel in kernels}
     noise = {item.node: item.sqnr_db for item in verification.quantization.nodes} if verification else {}
     unknown = NodeKernel("", "", integer=False)

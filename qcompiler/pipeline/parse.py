@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from qcompiler.errors import OptionError
 from qcompiler.pipeline.options import Scalar, build
 from qcompiler.pipeline.registry import pass_class, target_class
+from qcompiler.pipeline.selected import Selected, split_options
 
 if TYPE_CHECKING:
     from qcompiler.backends.base import Target
@@ -38,12 +39,13 @@ class _StrictLoader(yaml.SafeLoader):
 class Recipe(BaseModel):
     """A pipeline in a YAML file; every key is also an option of the command line.
 
-    ``passes`` lists names, or one-entry mappings from a name to its options.
+    ``passes`` lists names, or one-entry mappings from a name to its options.  Beside these, ``include`` and ``exclude``
+    list globs of the nodes that this pass is for, of those that the recipe's own leave.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    passes: list[str | dict[str, dict[str, Scalar] | None]]
+    passes: list[str | dict[str, dict[str, Scalar | list[str]] | None]]
     target: str | None = None
     include: list[str] = []
     exclude: list[str] = []
@@ -92,17 +94,22 @@ def read_recipe(path: Path) -> Recipe:
         raise OptionError(f"recipe {path}: {where}: {first['msg']}. Keys are {known}.") from error
 
 
-def recipe_passes(recipe: Recipe) -> list[Pass]:
-    """Make the passes of a recipe."""
-    made: list[Pass] = []
+def recipe_passes(recipe: Recipe) -> list[Selected]:
+    """Make the passes of a recipe, each with the nodes that it is for."""
+    made: list[Selected] = []
     for entry in recipe.passes:
         if isinstance(entry, str):
-            made.extend(parse_passes(entry))
+            made.extend(map(Selected, parse_passes(entry)))
         else:
-            made.extend(make_pass(name, options or {}) for name, options in entry.items())
+            made.extend(_selected(name, options or {}) for name, options in entry.items())
     if not made:
         raise OptionError("the recipe names no pass.")
     return made
+
+
+def _selected(name: str, given: Mapping[str, Scalar | list[str]]) -> Selected:
+    options, globs = split_options(given)
+    return Selected(make_pass(name, options), globs.get("include", ()), globs.get("exclude", ()))
 
 
 def _split(word: str) -> tuple[str, dict[str, Scalar]]:

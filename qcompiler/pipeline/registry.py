@@ -42,6 +42,7 @@ PASSES = {
     "q6_k": "qcompiler.passes.k_quants:Q6K",
     "q8_0": "qcompiler.passes.k_quants:Q8Zero",
     "q4_k_m": "qcompiler.passes.k_quants:Q4KM",
+    "squeezellm": "qcompiler.passes.squeezellm:SqueezeLlm",
     "gptq": "qcompiler.passes.gptq:Gptq",
     "gptaq": "qcompiler.passes.gptq:Gptaq",
     "hqq": "qcompiler.passes.hqq:Hqq",

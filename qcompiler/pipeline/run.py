@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from qcompiler.data.feeds import FeedSource
 from qcompiler.errors import CalibrationError
 from qcompiler.graph.names import names_kept
 from qcompiler.pipeline.base import Pass, PassContext, PassReport
+from qcompiler.pipeline.beside import Beside
 from qcompiler.pipeline.journal import Journal, JournalOf
+from qcompiler.pipeline.selected import reported
 from qcompiler.prepare.clean import remove_unused
 
 
@@ -31,6 +34,7 @@ class Pipeline:
         selected: nodes that the user's globs leave.
         feeds: calibration data, None where no pass needs any.
         journal: what passes have solved.
+        own: nodes that each pass is for, of those selected; None: all. Empty: all for every pass.
         work: folder for activations between segments, used again by a run that resumes; None: a temporary one.
     """
 
@@ -43,33 +47,60 @@ class Pipeline:
     progress: Progress | None = None
     journal: Journal = field(default_factory=Journal)
     work: Path | None = None
+    own: Sequence[frozenset[str] | None] = ()
     _answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
 
     def run(self, reverted: frozenset[str] = frozenset()) -> tuple[ir.Model, tuple[PassReport, ...]]:
         """Return the dialect model and what each pass did; ``reverted`` nodes stay float."""
         model = self.reference.clone()
         reports: list[PassReport] = []
+        beside: Beside | None = None
         for group in _groups(self.passes):
             if any(self.passes[index].sequential for index in group):
                 reports += self._by_segment(group, model, reverted)
+                beside = None
                 continue
             for index in group:
+                beside = self._beside(index, model, reverted, beside)
                 context = self._context(index, model, reverted)
-                statistics = self._statistics(index, self.passes[index].statistics(context), model)
+                statistics = self._statistics(index, self.passes[index].statistics(context), model, beside)
                 self.tell(self.passes[index].name)
                 with names_kept(model):
                     reports.append(self.passes[index].apply(context, statistics))
                 remove_unused(model)
-        return model, tuple(reports)
+        return model, reported(reports, self._own(), self.reference)
 
     def tell(self, stage: str) -> None:
         """Say what comes next to whoever follows the progress."""
         if self.progress is not None:
             self.progress(stage, 0, None)
 
+    def _own(self) -> Sequence[frozenset[str] | None]:
+        return self.own or (None,) * len(self.passes)
+
+    def _is_partial(self, index: int) -> bool:
+        """Whether a pass quantizes nodes of its own, beside others that do."""
+        return self.passes[index].quantizes and self._own()[index] is not None
+
+    def _beside(
+        self, index: int, model: ir.Model, reverted: frozenset[str], beside: Beside | None
+    ) -> Beside | None:
+        """The model before the run of partial passes in which a pass stands; None where it stands in none."""
+        if not self._is_partial(index) or beside is not None:
+            return beside if self._is_partial(index) else None
+        rest = range(index, len(self.passes))
+        run = list(
+            itertools.takewhile(lambda at: self._is_partial(at) and not self.passes[at].sequential, rest)
+        )
+        before = model.clone()
+        asked = (self.passes[at].statistics(self._context(at, before, reverted)) for at in run)
+        return Beside(index, before, frozenset(itertools.chain.from_iterable(asked)))
+
     def _context(self, index: int, model: ir.Model, reverted: frozenset[str]) -> PassContext:
         item = self.passes[index]
-        selected = self.selected - reverted if item.quantizes else self.selected
+        own = self._own()[index]
+        selected = self.selected if own is None else self.selected & own
+        selected = selected - reverted if item.quantizes else selected
         journal = JournalOf(self.journal, f"{index}")
         return PassContext(
             model,
@@ -88,7 +119,10 @@ class Pipeline:
         from qcompiler.sequential.activations import Calibration
         from qcompiler.sequential.run import Step, run_segments
 
-        steps = [Step(self.passes[index], self._context(index, model, reverted)) for index in group]
+        steps = [
+            Step(self.passes[index], self._context(index, model, reverted), self._is_partial(index))
+            for index in group
+        ]
         data = Calibration(self.feeds, self.batches, self.progress)
         with tempfile.TemporaryDirectory(prefix="qcompiler-") as scratch:
             # What is kept in `work` was computed with every node: of no use where some are left in float.
@@ -99,11 +133,16 @@ class Pipeline:
     def _quantized_by(self, index: int) -> list[str]:
         return [earlier.name for earlier in self.passes[:index] if earlier.quantizes]
 
-    def _statistics(self, index: int, requests: Sequence[Request], model: ir.Model) -> Statistics:
-        """Answers on demand, of the model as it stands now."""
+    def _statistics(
+        self, index: int, requests: Sequence[Request], model: ir.Model, beside: Beside | None
+    ) -> Statistics:
+        """Answers on demand, of the model as it stands now or before the passes that stand beside this one."""
+        index = index if beside is None else beside.first
         missing = [request for request in requests if (index, request) not in self._answers]
         if not missing:
             return Statistics(self._known(index))
+        if beside is not None and beside.knows(missing):
+            return Statistics(AnswersOnDemand(partial(beside.answers, self._measure)))
         return Statistics(AnswersOnDemand(partial(self._measure, index, missing, model.clone())))
 
     def _measure(self, index: int, requests: Sequence[Request], model: ir.Model) -> Statistics:

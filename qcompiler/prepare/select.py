@@ -14,7 +14,9 @@ from qcompiler.prepare.batchnorm import ABSORBED
 OPERATOR_PREFIX = "op:"
 
 
-def select_nodes(model: ir.Model, include: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+def select_nodes(
+    model: ir.Model, include: Sequence[str], exclude: Sequence[str], *, owner: str = ""
+) -> frozenset[str]:
     """Return the names of the nodes that ``include`` leaves in and ``exclude`` does not take out.
 
     A glob (``*``, ``?``, ``[...]``; case counts) is matched against the name a node has in the user's file, in
@@ -25,13 +27,15 @@ def select_nodes(model: ir.Model, include: Sequence[str], exclude: Sequence[str]
         model: a prepared model.
         include: globs of which a node must match one; empty stands for all nodes.
         exclude: globs of which it must match none.
+        owner: whose globs these are, for messages: "" for the user's of the command line.
 
     Raises:
         OptionError: a glob that matches no node; suggests the nearest name.
     """
     nodes = list(model.graph.all_nodes())
-    included = _matched("--include", include, nodes) if include else {str(node.name) for node in nodes}
-    return frozenset(included - _matched("--exclude", exclude, nodes))
+    words = (f"{owner}include", f"{owner}exclude") if owner else ("--include", "--exclude")
+    included = _matched(words[0], include, nodes) if include else {str(node.name) for node in nodes}
+    return frozenset(included - _matched(words[1], exclude, nodes))
 
 
 def _matched(option: str, globs: Iterable[str], nodes: Sequence[ir.Node]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.prepare.clean import remove_unused
 from qcompiler.sequential import SEGMENTS
 from qcompiler.sequential.activations import Activations, Calibration
-from qcompiler.sequential.cuts import Segment, segments
+from qcompiler.sequential.cuts import segments
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Step:
 
     item: Pass
     context: PassContext
+    is_partial: bool = False
+    """Whether it quantizes nodes of its own beside others: they take their stages in turn."""
 
 
 def run_segments(
@@ -56,8 +58,11 @@ def run_segments(
     tell = data.progress or _silently
     for index, part in enumerate(parts):
         tell(SEGMENTS, index, len(parts))
-        for step, found in zip(steps, decisions, strict=True):
-            found += _serve(step, index, part, activations, twin, tell)
+        for run in _runs(steps):
+            stages = [steps[at].item.stages(replace(steps[at].context, scope=part.nodes)) for at in run]
+            for number, at in _in_turn(run, stages):
+                served = _Stage(steps[at], stages[run.index(at)], number)
+                decisions[at] += _serve(served, index, activations, twin, tell)
     tell(SEGMENTS, len(parts), len(parts))
     activations.close()
     return [
@@ -83,30 +88,55 @@ def _twin(steps: Sequence[Step], quantized_by: Sequence[str]) -> ir.Model | None
     return steps[0].context.model.clone()
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """One stage of a pass in a segment."""
+
+    step: Step
+    stages: Sequence[frozenset[str]]
+    number: int
+
+
+def _runs(steps: Sequence[Step]) -> list[list[int]]:
+    """Indices of steps: those that stand side by side together, each other one alone."""
+    runs: list[list[int]] = []
+    for at, step in enumerate(steps):
+        if runs and step.is_partial and steps[at - 1].is_partial:
+            runs[-1].append(at)
+        else:
+            runs.append([at])
+    return runs
+
+
+def _in_turn(run: Sequence[int], stages: Sequence[Sequence[frozenset[str]]]) -> Iterator[tuple[int, int]]:
+    """Number of a stage and step, stage by stage: what a node reads is final when its turn comes."""
+    for number in range(max(map(len, stages), default=0)):
+        for at, own in zip(run, stages, strict=True):
+            if number < len(own):
+                yield number, at
+
+
 def _serve(
-    step: Step, index: int, part: Segment, activations: Activations, twin: ir.Model | None, tell: Progress
-) -> list[NodeDecision]:
-    """One pass over one segment."""
-    found: list[NodeDecision] = []
-    stages = step.item.stages(replace(step.context, scope=part.nodes))
-    for number, stage in enumerate(stages):
-        solving = partial(tell, f"segment {index + 1}: {step.item.name}", number, len(stages))
-        context = replace(step.context, scope=frozenset(stage))
-        requests = step.item.statistics(context)
-        drifting = [item.value for item in requests if isinstance(item, Gram) and item.drift]
-        statistics = Statistics()
-        if requests:
-            sliced = activations.sliced(index, [item.value for item in requests], drifting)
-            ask = partial(activations.statistics, index, sliced, list(dict.fromkeys(requests)))
-            statistics = Statistics(AnswersOnDemand(partial(_then, ask, solving)))
-        solving()
-        state = activations.state(index)
-        report = _apply(step.item, context, statistics)
-        if twin is not None and not step.item.quantizes:
-            _apply(step.item, replace(context, model=twin), statistics)
-        activations.keep_if(index, state)
-        found += report.nodes
-    return found
+    served: _Stage, index: int, activations: Activations, twin: ir.Model | None, tell: Progress
+) -> tuple[NodeDecision, ...]:
+    """One stage of a pass over one segment."""
+    step, stages = served.step, served.stages
+    solving = partial(tell, f"segment {index + 1}: {step.item.name}", served.number, len(stages))
+    context = replace(step.context, scope=frozenset(stages[served.number]))
+    requests = step.item.statistics(context)
+    drifting = [item.value for item in requests if isinstance(item, Gram) and item.drift]
+    statistics = Statistics()
+    if requests:
+        sliced = activations.sliced(index, [item.value for item in requests], drifting)
+        ask = partial(activations.statistics, index, sliced, list(dict.fromkeys(requests)))
+        statistics = Statistics(AnswersOnDemand(partial(_then, ask, solving)))
+    solving()
+    state = activations.state(index)
+    report = _apply(step.item, context, statistics)
+    if twin is not None and not step.item.quantizes:
+        _apply(step.item, replace(context, model=twin), statistics)
+    activations.keep_if(index, state)
+    return report.nodes
 
 
 def _then(ask: Callable[[], Statistics], tell: Callable[[], None]) -> Statistics:

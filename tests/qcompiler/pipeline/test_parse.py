@@ -9,6 +9,7 @@ import pytest
 from qcompiler.errors import OptionError
 from qcompiler.passes.int8_dynamic import Int8Dynamic
 from qcompiler.passes.int8_static import Int8Static
+from qcompiler.passes.integers import Int4
 from qcompiler.passes.smoothquant import SmoothQuant
 from qcompiler.pipeline.parse import (
     make_pass,
@@ -17,6 +18,7 @@ from qcompiler.pipeline.parse import (
     read_recipe,
     recipe_passes,
 )
+from qcompiler.pipeline.selected import Selected
 
 
 def test_passes_and_options_come_in_order() -> None:
@@ -75,10 +77,36 @@ def test_a_recipe_gives_passes_target_and_nodes(tmp_path: Path) -> None:
             """,
         )
     )
-    assert recipe_passes(recipe) == [SmoothQuant(alpha=0.6), Int8Dynamic(), Int8Static(per_channel=False)]
+    assert recipe_passes(recipe) == [
+        Selected(SmoothQuant(alpha=0.6)),
+        Selected(Int8Dynamic()),
+        Selected(Int8Static(per_channel=False)),
+    ]
     assert recipe.target == "ort-cpu:isa=avx2"
     assert recipe.exclude == ["/lm_head*"]
     assert recipe.include == []
+
+
+def test_a_pass_of_a_recipe_may_have_nodes_of_its_own(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        write(
+            tmp_path,
+            """
+            passes:
+              - int4: {group: 64, include: [/fc1, "/layer[0-3]/*"], exclude: op:Gather}
+              - int4: {include: [/fc2]}
+            """,
+        )
+    )
+    assert recipe_passes(recipe) == [
+        Selected(Int4(group=64), ("/fc1", "/layer[0-3]/*"), ("op:Gather",)),
+        Selected(Int4(), ("/fc2",)),
+    ]
+
+
+def test_other_options_of_a_pass_are_no_lists(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="option 'group' of a pass in a recipe is a list"):
+        recipe_passes(read_recipe(write(tmp_path, "passes: [{int4: {group: ['64']}}]")))
 
 
 @pytest.mark.parametrize(
