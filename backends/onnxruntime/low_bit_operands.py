@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from qcompiler.backends.onnxruntime.codebook_weight import makes_codebook_weight, read_codebook
 from qcompiler.backends.onnxruntime.half_scales import in_half
 from qcompiler.backends.onnxruntime.low_bit_forms import Blocks, exact_blocks, grid_blocks, int8_columns
 from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight, read_low_bit
@@ -64,8 +65,13 @@ class LowBitOperands:
         """The weight as codes; only the one read last is held."""
         if self._last is None or self._last[0] is not node or self._last[1] != k_axis:
             self._last = None
-            self._last = node, k_axis, read_low_bit(node, k_axis, self.opset_imports)
+            self._last = node, k_axis, self._read(node, k_axis)
         return self._last[2]
+
+    def _read(self, node: ir.Node, k_axis: int) -> LowBitWeight | str:
+        if makes_codebook_weight(node):
+            return read_codebook(node, k_axis)
+        return read_low_bit(node, k_axis, self.opset_imports)
 
     def blocks(self, node: ir.Node, k_axis: int, *, exact: bool) -> BlockOperands | None:
         """The weight in blocks: its own codes, None where no kernel reads them; or on a grid of int8."""
@@ -115,7 +121,7 @@ def _stored(node: ir.Node, made: Blocks, outputs: int) -> BlockOperands:
 
 
 def _name_of(node: ir.Node) -> str:
-    return str(node.outputs[0].name).removesuffix("_dequantized")
+    return str(node.outputs[0].name).removesuffix("_dequantized").removesuffix("_looked_up")
 
 
 def _holder(node: ir.Node) -> ir.Graph:

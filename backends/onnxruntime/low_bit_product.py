@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -12,6 +12,8 @@ from qcompiler.backends.onnxruntime.low_bit_weight import makes_low_bit_weight
 from qcompiler.backends.onnxruntime.lower_dynamic import bias_add, other_input
 from qcompiler.graph.qdq import graph_of
 from qcompiler.graph.weighted import array_of, is_constant
+
+Maker = Callable[[ir.Node | None], bool]
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,21 @@ class LowBitProduct:
 
 
 def stored_shape(maker: ir.Node) -> tuple[int, ...]:
-    """Shape of the codes that a weight is made of."""
-    codes = maker.inputs[0]
+    """Shape of the weight that is made of codes: theirs, unless each of them is a vector."""
+    codes, made = maker.inputs[0], maker.outputs[0].shape
     if codes is None or codes.const_value is None:
         raise AssertionError(f"{maker.name} has no constant codes")
-    return tuple(int(str(size)) for size in codes.const_value.shape)
+    shape = made if len(codes.const_value.shape) > 2 and made is not None else codes.const_value.shape
+    return tuple(int(str(size)) for size in shape)
 
 
-def low_bit_product(node: ir.Node) -> LowBitProduct | None:
-    """The view of ``node``, or None where it is no product by a weight of few bits."""
+def low_bit_product(node: ir.Node, makes_weight: Maker = makes_low_bit_weight) -> LowBitProduct | None:
+    """The view of ``node``, or None where no node that ``makes_weight`` makes its weight."""
     if node.domain or node.op_type not in ("MatMul", "Gemm") or None in node.inputs[:2]:
         return None
     activation, operand = node.inputs[0], node.inputs[1]
     maker, k_axis = _maker(operand)
-    if activation is None or maker is None or not makes_low_bit_weight(maker):
+    if activation is None or maker is None or not makes_weight(maker):
         return None
     if node.op_type == "Gemm":
         return _gemm(node, activation, maker, k_axis)

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.constant_value import constant_value
+from qcompiler.graph.functions import DOMAIN
 from qcompiler.graph.low_bit import FORMAT
-from qcompiler.graph.low_bit_functions import DOMAIN, MIN, TABLE
+from qcompiler.graph.low_bit_functions import MIN, TABLE
 from qcompiler.graph.weighted import array_of, is_constant
 
 Floats = npt.NDArray[np.float32]

@@ -4,8 +4,9 @@ Which form a product takes:
 
 1. ``exact``: MatMulNBits with float activations, and nothing else.
 2. ``size_first``, or a weight so small that an If costs more than it gains: MatMulNBits, activations int8 per block.
-3. A weight whose codes MatMulNBits cannot say (tables, groups that 16 does not divide) or can say only in 8 bits for 5
-   or fewer: DynamicQuantizeMatMul of int8 columns, as fast as 8-bit MatMulNBits for one row and twice as fast for many.
+3. A weight whose codes MatMulNBits cannot say (tables, codebooks, groups that 16 does not divide) or can say only in 8
+   bits for 5 or fewer: DynamicQuantizeMatMul of int8 columns, as fast as 8-bit MatMulNBits for one row and twice as
+   fast for many.
 4. A number of rows that is known: the form that is faster for it.
 5. Otherwise both, behind an If on the number of rows, which products of one input share: docs/decisions/0008.
 
@@ -20,10 +21,11 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from qcompiler.backends.base import Lowering
+from qcompiler.backends.onnxruntime.codebook_weight import makes_codebook_weight
 from qcompiler.backends.onnxruntime.low_bit_kernels import MICROSOFT, KernelNodes, branch, either
 from qcompiler.backends.onnxruntime.low_bit_operands import LowBitOperands
 from qcompiler.backends.onnxruntime.low_bit_product import LowBitProduct, low_bit_product
-from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight
+from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight, makes_low_bit_weight
 from qcompiler.backends.onnxruntime.merge_branches import merge_branches
 from qcompiler.graph.qdq import graph_of
 
@@ -61,13 +63,17 @@ def lower_low_bit(model: ir.Model, operands: LowBitOperands, options: LowBitOpti
     """Rewrite every product by a weight of few bits in place; say what became of each, and why."""
     lowering = _Products(model, operands, options)
     views = (
-        low_bit_product(node) for node in list(model.graph.all_nodes())
+        low_bit_product(node, _makes_weight) for node in list(model.graph.all_nodes())
     )  # each as those before have left it
     done = [lowering.lower(product) for product in views if product is not None]
     merge_branches(lowering.choices)
     if any(item.kernel for item in done):
         model.graph.opset_imports.setdefault(MICROSOFT, 1)
     return done
+
+
+def _makes_weight(node: ir.Node | None) -> bool:
+    return makes_low_bit_weight(node) or makes_codebook_weight(node)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from qcompiler.backends.base import Lowering
 from qcompiler.backends.onnxruntime.lower_dynamic import bias_add, other_input
 from qcompiler.backends.tvm.private import constants, replace
 from qcompiler.graph.codebook import CHANNELS, VECTORS
-from qcompiler.graph.low_bit_functions import DOMAIN
+from qcompiler.graph.functions import DOMAIN
 from qcompiler.graph.weighted import array_of, is_constant
 
 Array = npt.NDArray[Any]
@@ -82,7 +82,9 @@ def _refusal(node: ir.Node, maker: ir.Node, turned: bool) -> str:
 
 
 def _arrays(maker: ir.Node) -> list[Array]:
-    return [array_of(value) for value in maker.inputs if value is not None]
+    """Codes, a byte each, and what else the function reads."""
+    codes, *others = (array_of(value) for value in maker.inputs if value is not None)
+    return [codes.astype(np.uint8), *others]
 
 
 def _pack_channels(maker: ir.Node) -> _Packed:

@@ -23,8 +23,9 @@ import onnx_ir as ir
 
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.constant_chain import ConstantChain
+from qcompiler.graph.functions import DOMAIN
 from qcompiler.graph.low_bit_codes import Container, code_tensor, container_of, integer_tensor
-from qcompiler.graph.low_bit_functions import DOMAIN, MIN, TABLE, require_function
+from qcompiler.graph.low_bit_functions import MIN, TABLE, require_function
 from qcompiler.graph.low_bit_scales import laid_out, min_value, scale_value
 from qcompiler.graph.qdq import FLOAT_WEIGHT, graph_of
 from qcompiler.graph.weighted import WeightedNode

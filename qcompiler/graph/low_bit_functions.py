@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-DOMAIN = "qcompiler"
+from qcompiler.graph.functions import DOMAIN, define_function
+
 TABLE = "DequantizeTable"
 MIN = "DequantizeMin"
 
@@ -54,11 +55,4 @@ _BODIES = {
 
 def require_function(model: ir.Model, name: str) -> None:
     """Define the function ``name`` in ``model`` where it is not defined yet."""
-    key = (DOMAIN, name, "")
-    model.graph.opset_imports.setdefault(DOMAIN, 1)
-    if key in model.functions:
-        return
-    opset = model.graph.opset_imports[""]
-    header = f'<ir_version: 10, opset_import: ["" : {opset}]> unused () => () {{ }}'
-    parsed = ir.from_onnx_text(header + _BODIES[name].replace("OPSET", str(opset)))
-    model.functions[key] = parsed.functions[key]
+    define_function(model, name, _BODIES[name])

@@ -88,6 +88,12 @@ class WeightedNode:
         """Shape of the weight as stored."""
         return shape_of(self.weight)
 
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Shape of :meth:`matrix`, without reading the weight."""
+        shape = self.weight_shape
+        return math.prod(shape) // shape[self.output_axis], shape[self.output_axis]
+
     def array(self) -> npt.NDArray[np.float32]:
         """The weight as stored, in float32."""
         return array_of(self.weight).astype(np.float32, copy=False)
