@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qcompiler.backends.base import Target
     from qcompiler.build import Build
+    from qcompiler.pipeline.journal import Journal
     from qcompiler.samples import Samples
 
 Table = npt.NDArray[np.float64]
@@ -74,11 +75,14 @@ class Problem:
         groups: in graph order.
         choices: the first is :data:`FLOAT`.
         allowed: ``[groups, choices]``, which choice a group may take; float is always allowed.
+        stored_bits: ``[groups, choices]`` bits of a group's weights as the format packs them, scales counted; what the
+            target's file takes may be more (wider containers, second forms).
     """
 
     groups: tuple[Group, ...]
     choices: tuple[Choice, ...]
     allowed: npt.NDArray[np.bool_]
+    stored_bits: Table
 
     def choice(self, name: str) -> int:
         """Index of a choice."""
@@ -110,6 +114,29 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Boundary:
+    """Time that is spent between two groups where one takes a choice of one kind and its neighbour of another.
+
+    Attributes:
+        group_a: index of a group.
+        choices_a: indices of choices; the time is spent where it takes one of them,
+        group_b: index of another group,
+        choices_b: and this one one of these.
+        ms: milliseconds.
+    """
+
+    group_a: int
+    choices_a: frozenset[int]
+    group_b: int
+    choices_b: frozenset[int]
+    ms: float
+
+    def holds(self, picked: npt.NDArray[np.int64]) -> bool:
+        """Whether the time is spent when groups take these choices."""
+        return int(picked[self.group_a]) in self.choices_a and int(picked[self.group_b]) in self.choices_b
+
+
+@dataclass(frozen=True)
 class Estimates:
     """What each choice of each group adds to the model that is all float.
 
@@ -118,19 +145,22 @@ class Estimates:
         latency_ms: ``[groups, choices]`` in situ, milliseconds of a group's nodes.
         loss: ``[groups, choices]`` rise of the metric's loss when this group alone takes the choice; 0 for float.
         base: what no choice changes: the rest of the file, the other nodes, 0.
+        boundaries: what pairs of choices add to the latency.
     """
 
     size_bytes: Table
     latency_ms: Table
     loss: Table
     base: Totals = Totals(0.0, 0.0, 0.0)
+    boundaries: tuple[Boundary, ...] = ()
 
     def total(self, picked: npt.NDArray[np.int64]) -> Totals:
         """The prediction for the choice of each group, by index ``[groups]``."""
         rows = np.arange(len(picked))
+        between = sum(boundary.ms for boundary in self.boundaries if boundary.holds(picked))
         return Totals(
             self.base.size_bytes + float(self.size_bytes[rows, picked].sum()),
-            self.base.latency_ms + float(self.latency_ms[rows, picked].sum()),
+            self.base.latency_ms + float(self.latency_ms[rows, picked].sum()) + between,
             self.base.loss + float(self.loss[rows, picked].sum()),
         )
 
@@ -216,6 +246,10 @@ class Workbench(Protocol):
 
     @property
     def threads(self) -> int: ...
+
+    @property
+    def journal(self) -> Journal:
+        """Remembers what was measured, by key; a search that was interrupted and goes on finds it again."""
 
     def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
         """The deployed model of an assignment; its file stays until the search ends.
