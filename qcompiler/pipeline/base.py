@@ -8,7 +8,7 @@ hand.  It never runs inference, and it says for every node it looked at what it 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -62,6 +62,9 @@ class PassContext:
         journal: remembers what a pass has solved, across rebuilds and across a killed run.
         has_data: whether statistics can be asked for by a pass that does well without, too.
         following: the passes after this one: a transform may choose for the format that comes.
+        partners: passes of the same kind that stand right behind this one, each for other nodes: which of them is for
+            a node, by its name.  A pass that must place all its nodes at once serves theirs too, with their options,
+            and they find nothing left to do.
     """
 
     model: ir.Model
@@ -72,6 +75,7 @@ class PassContext:
     journal: Journal = field(default_factory=Journal)
     has_data: bool = False
     following: tuple[Pass, ...] = ()
+    partners: Mapping[str, Pass] = field(default_factory=dict)
 
     def nodes(self) -> Iterator[ir.Node]:
         """The nodes that this call is about, in graph order, subgraphs included."""

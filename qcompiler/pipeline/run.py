@@ -110,7 +110,20 @@ class Pipeline:
             journal=journal,
             has_data=self.feeds is not None,
             following=tuple(self.passes[index + 1 :]),
+            partners=self._partners(index, reverted),
         )
+
+    def _partners(self, index: int, reverted: frozenset[str]) -> dict[str, Pass]:
+        """Which pass of the same kind right behind a partial one is for a node."""
+        rest = range(index, len(self.passes))
+        kind = type(self.passes[index])
+        run = itertools.takewhile(lambda at: self._is_partial(at) and type(self.passes[at]) is kind, rest)
+        return {
+            name: self.passes[at]
+            for at in list(run)[:0:-1]  # of those that are for the same node the first serves it
+            for name in (self._own()[at] or frozenset()) & self.selected - reverted
+            if name not in (self._own()[index] or frozenset())
+        }
 
     def _by_segment(
         self, group: Sequence[int], model: ir.Model, reverted: frozenset[str]
