@@ -69,6 +69,7 @@ _ATTRIBUTES = {
     Variant.AVX2: ("x86-64-v3", ()),
     Variant.AVX_VNNI: ("x86-64-v3", ("+avxvnni",)),
     Variant.AVX512_VNNI: ("x86-64-v4", ("+avx512vnni", "-prefer-256-bit")),
+    Variant.AMX_INT8: ("x86-64-v4", ("+avx512vnni", "+amx-tile", "+amx-int8", "-prefer-256-bit")),
 }
 
 

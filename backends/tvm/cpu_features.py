@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from qcompiler.backends.tvm.loader import tiles_permitted
 from qcompiler.errors import OptionError, suggest
 
 MASK = "QCOMPILER_CPU_FEATURES"
@@ -38,18 +39,24 @@ class Variant(enum.StrEnum):
     """How a kernel is written, from what runs everywhere to what runs fastest.
 
     ``plain`` has no intrinsics: any x86, arm64, or C.  ``avx2`` multiplies 16-bit integers into exact sums;
-    ``avx_vnni`` and ``avx512_vnni`` multiply uint8 by int8, 32 and 64 at a time.
+    ``avx_vnni`` and ``avx512_vnni`` multiply uint8 by int8, 32 and 64 at a time; ``amx_int8`` tiles of 16 by 64.
     """
 
     PLAIN = "plain"
     AVX2 = "avx2"
     AVX_VNNI = "avx_vnni"
     AVX512_VNNI = "avx512_vnni"
+    AMX_INT8 = "amx_int8"
 
     @property
     def needs(self) -> frozenset[Feature]:
         """Features without which its instructions must not be executed."""
         return _NEEDS[self]
+
+    @property
+    def vectors(self) -> Variant:
+        """The variant of kernels that are written for vectors only, where products use tiles."""
+        return Variant.AVX512_VNNI if self is Variant.AMX_INT8 else self
 
 
 _NEEDS = {
@@ -57,6 +64,7 @@ _NEEDS = {
     Variant.AVX2: frozenset({Feature.AVX2}),
     Variant.AVX_VNNI: frozenset({Feature.AVX2, Feature.AVX_VNNI}),
     Variant.AVX512_VNNI: frozenset({Feature.AVX2, Feature.AVX512, Feature.AVX512_VNNI}),
+    Variant.AMX_INT8: frozenset({Feature.AVX2, Feature.AVX512, Feature.AVX512_VNNI, Feature.AMX}),
 }
 
 
@@ -70,14 +78,16 @@ def host_features(
 ) -> frozenset[Feature]:
     """What this machine has, less what the environment variable ``QCOMPILER_CPU_FEATURES`` leaves out.
 
-    Where it cannot be read (other systems, other processors) nothing is assumed.
+    Where it cannot be read (other systems, other processors) nothing is assumed.  AMX counts where the operating
+    system also gives this process the registers.
 
     Raises:
         OptionError: the variable names an unknown feature.
     """
     found = _read_features(cpuinfo)
     mask = environment.get(MASK)
-    return found if mask is None else found & _parse_mask(mask)
+    allowed = found if mask is None else found & _parse_mask(mask)
+    return allowed - {Feature.AMX} if Feature.AMX in allowed and not tiles_permitted() else allowed
 
 
 def _read_features(cpuinfo: Path) -> frozenset[Feature]:

@@ -270,9 +270,21 @@ class Model {
       auto list = value.cast<ffi::Array<ffi::String>>();
       std::string name = key.cast<ffi::String>();
       bool has = std::all_of(list.begin(), list.end(), [&](const ffi::String& flag) { return flags.count(flag) > 0; });
-      if (has && (!mask || wanted.count(name) > 0)) found.insert(name);
+      has = has && (!mask || wanted.count(name) > 0);
+      bool tiles = std::find(list.begin(), list.end(), "amx_tile") != list.end();
+      if (has && (!tiles || TilesPermitted())) found.insert(name);
     }
     return found;
+  }
+
+  /*! Ask Linux for the registers of AMX, as every process must that uses them; whether it gives them. */
+  static bool TilesPermitted() {
+#ifdef __x86_64__
+    constexpr long kArchPrctl = 158, kRequestPermission = 0x1023, kTileData = 18;
+    return syscall(kArchPrctl, kRequestPermission, kTileData) == 0;
+#else
+    return false;
+#endif
   }
 
   void Check(const std::string& path, const MappedFile& file, const std::string& name) const {

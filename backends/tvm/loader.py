@@ -31,8 +31,8 @@ Array = npt.NDArray[Any]
 MASK, RUNTIME = "QCOMPILER_CPU_FEATURES", "QCOMPILER_TVM_RUNTIME"
 FORMAT = 1
 ALIGNMENT = 64
-_CPU, _FAST_CORES, _POOLED = 1, 1, 2
-_CHUNK = 1 << 20
+_CPU, _FAST_CORES, _POOLED, _CHUNK = 1, 1, 2, 1 << 20
+_TILES, _REQUEST_TILES = "amx_tile", (158, 0x1023, 18)
 SPINS = 20_000
 """Looks for work before idle threads sleep, some ms: threads that sleep between kernels double the time of a model."""
 
@@ -126,10 +126,8 @@ class Model:
                 f"input {name!r} is {array.dtype}{list(array.shape)}, expected {item['dtype']} {item['shape']}."
             )
         for size, dim in zip(array.shape, item["shape"], strict=True):
-            if size > self._index["limits"].get(dim, size):
-                raise LoadError(
-                    f"{dim} of {name!r} is {size}, at most {self._index['limits'][dim]}; give less."
-                )
+            if size > (most := self._index["limits"].get(dim, size)):
+                raise LoadError(f"{dim} of {name!r} is {size}, at most {most}; give less.")
         if not array.size:  # NumPy's strides of such are none that the runtime takes
             allocate = self._ffi.get_global_func("runtime.TVMTensorAllocWithScope")
             shape = self._ffi.Shape(array.shape)
@@ -222,13 +220,16 @@ def host_features(index: Mapping[str, Any]) -> frozenset[str]:
     mask = os.environ.get(MASK)
     if mask is not None:
         names = {name.strip() for name in mask.split(",") if name.strip()}
-        unknown = sorted(names - set(index["features"]))
-        if unknown:
-            raise LoadError(
-                f"{MASK}: unknown CPU feature {unknown[0]!r}; known: {', '.join(index['features'])}."
-            )
+        if unknown := sorted(names - set(index["features"])):
+            known = ", ".join(index["features"])
+            raise LoadError(f"{MASK}: unknown CPU feature {unknown[0]!r}; known: {known}.")
         found &= names
-    return frozenset(found)
+    return frozenset(name for name in found if _TILES not in index["features"][name] or tiles_permitted())
+
+
+def tiles_permitted() -> bool:
+    """Ask Linux for the registers of AMX, as every process must (arch_prctl, xstate.rst)."""
+    return bool(ctypes.CDLL(None).syscall(*map(ctypes.c_long, _REQUEST_TILES)) == 0)
 
 
 def choose_library(index: Mapping[str, Any], features: frozenset[str]) -> dict[str, Any]:

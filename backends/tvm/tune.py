@@ -145,7 +145,7 @@ def _products(spec: Any, count: int) -> list[Any]:
     from qcompiler.backends.tvm.kernels.tiling import Tile
 
     first = importlib.import_module(type(spec).__module__).TILES[spec.variant]
-    wide = spec.variant is Variant.AVX512_VNNI
+    wide = spec.variant.vectors is Variant.AVX512_VNNI
     shapes = _WIDE if wide else _NARROW
     return [first, *(Tile(rows, blocks) for rows, blocks in shapes)][:count]
 

@@ -13,6 +13,7 @@ from qcompiler.backends.tvm.compile_kernel import target_config
 from qcompiler.backends.tvm.compile_model import compile_model
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.importing.graph import Imported
+from qcompiler.backends.tvm.importing.kernels import DOMAIN
 from qcompiler.backends.tvm.tune import Effort
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
     libraries: list[Library] = []
     first: Imported | None = None
     parameters = Parameters(stem.with_name(f"{stem.name}.params"))
-    for variant, machine, config in _wanted(target):
+    for variant, machine, config in _wanted(target, model):
         ending = "tar" if machine != platform.machine() else "so"
         imported, executable = compile_model(
             model, variant, config, Effort.NONE if target.crossed else target.tune
@@ -51,10 +52,16 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
     write_index(model, path, libraries, parameters, first)
 
 
-def _wanted(target: TvmCpu) -> list[tuple[Variant, str, dict[str, Any]]]:
+TILED = ("GemmInt8", "GemmLowBit")
+"""Kernels that differ where there are tiles: without them no library is made for those."""
+
+
+def _wanted(target: TvmCpu, model: ir.Model) -> list[tuple[Variant, str, dict[str, Any]]]:
     """Variant, machine and TVM's description of each library; for another machine one for checks here, too."""
     if not target.crossed:
-        return [(variant, target.machine, target_config(variant, CORES)) for variant in target.variants_built]
+        tiled = any(node.domain == DOMAIN and node.op_type in TILED for node in model.graph)
+        variants = dict.fromkeys(variant if tiled else variant.vectors for variant in target.variants_built)
+        return [(variant, target.machine, target_config(variant, CORES)) for variant in variants]
     config = {"kind": "llvm", "mtriple": target.mtriple, "num-cores": CORES}
     if target.mcpu:
         config["mcpu"] = target.mcpu

@@ -69,7 +69,7 @@ def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) 
     from tvm import relax
 
     builder = relax.BlockBuilder()
-    scope = Scope(builder, variant, tune=tune)
+    scope = Scope(builder, variant.vectors, variant, tune=tune)
     inputs = [_input(scope, value) for value in model.graph.inputs]
     with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
         results = _body(scope, model.graph)

@@ -25,7 +25,7 @@ def _gemm_int8(scope: Scope, node: ir.Node) -> Expr:
 
     activation: Any = text(node, "activation", "dynamic")
     spec = GemmInt8(
-        integer(node, "channels", 0), integer(node, "depth", 0), scope.variant, activation, _epilogue(node)
+        integer(node, "channels", 0), integer(node, "depth", 0), scope.products, activation, _epilogue(node)
     )
     return _product(scope, node, spec, partial(gemm_int8, spec))
 
@@ -38,7 +38,7 @@ def _gemm_low_bit(scope: Scope, node: ir.Node) -> Expr:
         integer(node, "depth", 0),
         integer(node, "bits", 4),
         integer(node, "group", 0),
-        scope.variant,
+        scope.products,
         integer(node, "offset", 0),
         bool(integer(node, "table", 0)),
         bool(integer(node, "minimum", 0)),

@@ -37,6 +37,7 @@ class Scope:
     Attributes:
         builder: ``relax.BlockBuilder`` within a dataflow block.
         variant: which kernels it may use.
+        products: which of them for products that have tiles.
         symbols: symbolic dimensions by name.
         exprs: tensors by value.
         contents: integers by value, where known.
@@ -49,6 +50,7 @@ class Scope:
 
     builder: Any
     variant: Variant
+    products: Variant
     symbols: dict[str, Any] = field(default_factory=dict)
     exprs: dict[ir.Value, Expr] = field(default_factory=dict)
     contents: dict[ir.Value, Content] = field(default_factory=dict)

@@ -29,7 +29,7 @@ def dot_product(variant: Variant, sums: Expr, unsigned: Expr, signed: Expr) -> E
         unsigned: uint8 x 64.
         signed: int8 x 64.
     """
-    match variant:
+    match variant.vectors:
         case Variant.AVX512_VNNI:
             return intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", sums, unsigned, signed)
         case Variant.AVX_VNNI:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels import amx
 from qcompiler.backends.tvm.kernels.dot_product import (
     DEPTH,
     STEP,
@@ -51,7 +52,9 @@ TILES = {
     Variant.AVX2: Tile(2, 1),
     Variant.AVX_VNNI: Tile(2, 2),
     Variant.AVX512_VNNI: Tile(6, 4),
+    Variant.AMX_INT8: Tile(6, 4),
 }
+"""For AMX those of few rows."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,14 @@ class _Gemm:
 
     def body(self) -> None:
         self.codes = self._codes()
-        each_tile(self.tile, self.rows, self.spec.channels, self._tile)
+        if self.spec.variant is not Variant.AMX_INT8:
+            each_tile(self.tile, self.rows, self.spec.channels, self._tile)
+            return
+        with T.If(self.rows < amx.FEW_ROWS):
+            with T.Then():
+                each_tile(self.tile, self.rows, self.spec.channels, self._tile)
+            with T.Else():
+                amx.each_pair(self.rows, self.spec.channels, self._rows_on_tiles, self._make_room)
 
     def _codes(self) -> Buffer:
         """The activation as codes with rows that are whole steps; sets scale and zero point where they are dynamic."""
@@ -178,6 +188,39 @@ class _Gemm:
             for index, registers in enumerate(sums)
         ]
         self.writer.write_tile(row, block, results, valid)
+
+    def _make_room(self, block: Expr, valid: list[int]) -> None:
+        del block, valid
+        self.waiting = amx.sums_buffer()
+
+    def _rows_on_tiles(self, row: Expr, tiles: int, block: Expr, valid: list[int]) -> None:
+        sums, row_bytes = amx.Sums("tdpbusd", tiles, len(valid)), int(self.codes.shape[-1])
+        with T.serial(0, self.spec.steps // amx.STEPS) as index:
+            sums.add(
+                lambda tile: self.codes[row + tile * amx.ROWS, index * amx.ROW_BYTES],
+                row_bytes,
+                lambda tile: self.weight[block + tile, index * amx.STEPS, 0],
+            )
+        sums.write(self.waiting)
+
+        def finish(index: Expr, column: Expr, lanes: int) -> None:
+            place, channels = row + index, block + column
+            exact = self._with_rest(place, channels, load(self.waiting, [index, column * LANES]))
+            self.writer.write(place, channels, self._result(place, channels, exact), lanes)
+
+        amx.each_value(amx.rows_of(tiles, self.rows), valid, finish)
+
+    def _with_rest(self, row: Expr, block: Expr, sums: Expr) -> Expr:
+        """Sums of all that fills tiles, and of what is left along K."""
+        variant, first = self.spec.variant, self.spec.steps // amx.STEPS * amx.STEPS
+        if first == self.spec.steps:
+            return sums
+        found = Register("int32")
+        found.set(sums)
+        with T.serial(first, self.spec.steps) as step:
+            codes = four_everywhere(load(self.codes, [row, step * DEPTH], DEPTH))
+            found.set(dot_product(variant, found.value, codes, load(self.weight, [block, step, 0], STEP)))
+        return found.value
 
     def _result(self, row: Expr, block: Expr, sums: Expr) -> Expr:
         place = row if self.spec.activation == "rows" else 0

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
+from qcompiler.backends.tvm.kernels import amx
 from qcompiler.backends.tvm.kernels.dot_product import (
     DEPTH,
     STEP,
@@ -27,6 +28,7 @@ from qcompiler.backends.tvm.kernels.dot_product import (
 )
 from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer
 from qcompiler.backends.tvm.kernels.look_up import TABLE, look_up
+from qcompiler.backends.tvm.kernels.low_bit_tiles import OnTiles
 from qcompiler.backends.tvm.kernels.quantize_groups import GroupCodes
 from qcompiler.backends.tvm.kernels.tiling import Tile, each_tile
 from qcompiler.backends.tvm.kernels.vectors import (
@@ -49,7 +51,9 @@ TILES = {
     Variant.AVX2: Tile(2, 1),
     Variant.AVX_VNNI: Tile(2, 1),
     Variant.AVX512_VNNI: Tile(4, 4),
+    Variant.AMX_INT8: Tile(4, 4),
 }
+"""For AMX those of few rows."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,17 @@ class _Gemm:
         self.x_scale = T.alloc_buffer((self.rows, spec.groups), "float32")
         self.x_total = T.alloc_buffer((self.rows, spec.groups), "int32")
         GroupCodes(self.x, self.codes, self.x_scale, self.x_total, spec.group, spec.depth).quantize(self.rows)
-        each_tile(spec.tile or TILES[spec.variant], self.rows, spec.channels, self._tile)
+        if spec.variant is not Variant.AMX_INT8:
+            self._on_vectors()
+            return
+        with T.If(self.rows < amx.FEW_ROWS):
+            with T.Then():
+                self._on_vectors()
+            with T.Else():
+                OnTiles(self, spec.group, spec.steps).emit(spec.channels)
+
+    def _on_vectors(self) -> None:
+        each_tile(self.spec.tile or TILES[self.spec.variant], self.rows, self.spec.channels, self._tile)
 
     def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int]) -> None:
         results = [[Register("float32") for _ in valid] for _ in range(rows)]
@@ -160,7 +174,8 @@ class _Gemm:
                 self._add_vector(row, block, group * self.spec.vectors + vector, sums)
             for i, (row_sums, row_results) in enumerate(zip(sums, results, strict=True)):
                 for j, (register, result) in enumerate(zip(row_sums, row_results, strict=True)):
-                    result.set(result.value + self._group(row + i, block + j, group, register))
+                    exact = total(self.spec.variant, register.value)
+                    result.set(result.value + self.scaled(row + i, block + j, group, exact))
         values = [[result.value for result in registers] for registers in results]
         self.writer.write_tile(row, block, values, valid)
 
@@ -168,14 +183,14 @@ class _Gemm:
         spec = self.spec
         packed = [let(load(self.weight, [block + j, vector, 0], STEP)) for j in range(len(sums[0]))]
         for step in range(spec.steps):
-            levels = [let(self._levels(bytes_, step)) for bytes_ in packed]
+            levels = [let(self.levels(bytes_, step)) for bytes_ in packed]
             for i, registers in enumerate(sums):
                 place = [row + i, (vector * spec.steps + step) * DEPTH]
                 codes = let(four_everywhere(load(self.codes, place, DEPTH)))
                 for level, register in zip(levels, registers, strict=True):
                     register.set(dot_product(spec.variant, register.value, level, codes))
 
-    def _levels(self, packed: Expr, step: int) -> Expr:
+    def levels(self, packed: Expr, step: int) -> Expr:
         """uint8 x 64: the weights of one step of K."""
         bits = self.spec.bits
         if bits == 8:
@@ -184,9 +199,8 @@ class _Gemm:
         codes = T.bitwise_and(shifted, splat(T.uint8((1 << bits) - 1), STEP))
         return codes if self.table is None else look_up(self.spec.variant, self.table, codes)
 
-    def _group(self, row: Expr, block: Expr, group: Expr, sums: Register) -> Expr:
-        """float32 x 16: what a group adds to the result."""
-        exact = total(self.spec.variant, sums.value)
+    def scaled(self, row: Expr, block: Expr, group: Expr, exact: Expr) -> Expr:
+        """float32 x 16: what the sums of a group add to the result."""
         x_scale, x_total = self.x_scale[row, group], self.x_total[row, group]
         scale = load(self.scale, [block, group, 0])
         if self.minimum is None:

@@ -16,7 +16,7 @@ def look_up(variant: Variant, table: Buffer, codes: Expr) -> Expr:
         table: uint8 ``[64]``: 16 entries, four times over, because each 16 bytes of a register look into their own.
         codes: uint8 x 64, all below 16.
     """
-    match variant:
+    match variant.vectors:
         case Variant.AVX512_VNNI:
             return intrinsic("llvm.x86.avx512.pshuf.b.512", "uint8x64", load(table, [0], LOOK_UPS), codes)
         case Variant.AVX2 | Variant.AVX_VNNI:

@@ -24,14 +24,22 @@ def each_tile(tile: Tile, rows: Expr, channels: int, emit: EmitTile) -> None:
 
     Rows that do not fill a tile go through a smaller one, which is emitted for every number that can be left.
     """
-    count = tile.blocks
+    each_chunk(tile.blocks, channels, lambda block, valid: _all_rows(tile.rows, rows, block, valid, emit))
+
+
+def each_chunk(count: int, channels: int, emit: Callable[[Expr, list[int]], None]) -> None:
+    """Emit a parallel loop over ``count`` blocks of channels at a time, and what is left behind it.
+
+    Args:
+        emit: called with the first block, and how many channels of each exist.
+    """
     whole, blocks = channels // LANES // count, -(-channels // LANES)
     if whole:
         with T.parallel(0, whole) as chunk:
-            _all_rows(tile.rows, rows, chunk * count, [LANES] * count, emit)
+            emit(chunk * count, [LANES] * count)
     rest = [min(LANES, channels - LANES * block) for block in range(whole * count, blocks)]
     if rest:
-        _all_rows(tile.rows, rows, T.int32(whole * count), rest, emit)
+        emit(T.int32(whole * count), rest)
 
 
 def _all_rows(size: int, rows: Expr, block: Expr, valid: list[int], emit: EmitTile) -> None:

@@ -8,15 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompiler.backends.tvm.cpu_features import MASK, Variant
+from qcompiler.backends.tvm import loader
+from qcompiler.backends.tvm.cpu_features import MASK, Feature, Variant, host_features, runnable_variants
 from qcompiler.errors import ModelError, OptionError, OutputError, UnsupportedError
 from qcompiler.pipeline.parse import parse_target
+from qcompiler.result import CompileResult
 from tests.backends.tvm.compiled import compiled, data, network
-from tests.backends.tvm.kernels.running import RUNNABLE, needs_tvm
+from tests.backends.tvm.kernels.running import needs_tvm
+from tests.backends.tvm.kernels.tile_emulator import REAL, build_emulator, emulated, needs_tiles
 
 pytestmark = [needs_tvm, pytest.mark.tvm]
 
 ROWS = (1, 3, 17)
+RUNNABLE = runnable_variants(host_features())
+
+
+@pytest.fixture(scope="module")
+def every_variant(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
+    return compiled(tmp_path_factory.mktemp("variants"), "int8_dynamic", "tvm-cpu")
 
 
 @pytest.mark.parametrize(
@@ -35,9 +44,9 @@ def test_every_product_is_a_kernel_and_outputs_are_the_dialects(passes: str, tmp
 
 
 def test_all_variants_agree_and_masked_features_choose_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every_variant: CompileResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = compiled(tmp_path, "int8_dynamic", "tvm-cpu")
+    result = every_variant
     libraries = json.loads(result.path.read_text())["libraries"]
     assert [item["variant"] for item in libraries] == [str(variant) for variant in reversed(Variant)]
     found = {}
@@ -53,6 +62,24 @@ def test_all_variants_agree_and_masked_features_choose_another(
     monkeypatch.setenv(MASK, "avx3")
     with pytest.raises(ModelError, match="unknown CPU feature 'avx3'"):
         result.session()
+
+
+@needs_tiles
+@pytest.mark.skipif(REAL, reason="this CPU has tiles, and runs them in the test above")
+def test_a_cpu_with_tiles_runs_them_and_gives_the_same(
+    every_variant: CompileResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [np.asarray(every_variant.session().run(data(rows))["y"], np.float32) for rows in ROWS]
+    monkeypatch.setattr(loader, "host_features", lambda _index: frozenset(Feature))
+    with emulated(build_emulator(tmp_path), monkeypatch) as emulator:
+        session = every_variant.session()
+        assert session.model.variant == Variant.AMX_INT8  # type: ignore[attr-defined]
+        for rows, floats in zip(ROWS, expected, strict=True):
+            output = np.asarray(session.run(data(rows))["y"], np.float32)
+            # the same integers; a multiply and an add may be contracted, and a code at a tie fall to the other side
+            np.testing.assert_allclose(output, floats, rtol=0, atol=1e-3 * np.abs(floats).max())
+    emulator.check()
+    assert emulator.count("tdpbusd") > 0
 
 
 def test_a_changed_file_is_refused_and_a_missing_one_named(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from qcompiler.backends.tvm.cpu_features import Variant, host_features, runnable
 needs_tvm = pytest.mark.skipif(
     importlib.util.find_spec("tvm") is None, reason="the extra tvm is not installed"
 )
-RUNNABLE = runnable_variants(host_features())
+RUNNABLE = [variant for variant in runnable_variants(host_features()) if variant.vectors is variant]
 
 
 def variant_cases() -> list[Any]:
-    """Every variant; those that this CPU cannot run are skipped with what is missing."""
+    """Every variant without tiles; those that this CPU cannot run are skipped with what is missing."""
     return [
         pytest.param(
             variant,
@@ -29,6 +29,7 @@ def variant_cases() -> list[Any]:
             ),
         )
         for variant in Variant
+        if variant.vectors is variant
     ]
 
 
