@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PASSES = {
     "smoothquant": "qcompiler.passes.smoothquant:SmoothQuant",
     "outlier_channels": "qcompiler.passes.outlier_channels:OutlierChannels",
+    "hadamard": "qcompiler.passes.hadamard:Hadamard",
     "cross_layer_equalization": "qcompiler.passes.cross_layer_equalization:CrossLayerEqualization",
     "int8_static": "qcompiler.passes.int8_static:Int8Static",
     "int8_dynamic": "qcompiler.passes.int8_dynamic:Int8Dynamic",

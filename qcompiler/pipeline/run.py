@@ -35,6 +35,9 @@ class Pipeline:
         feeds: calibration data, None where no pass needs any.
         journal: what passes have solved.
         own: nodes that each pass is for, of those selected; None: all. Empty: all for every pass.
+        owners: names under which the journal keeps what each pass solved, where pipelines share it; their places in
+            this one otherwise.
+        seen: statistics of the reference itself, which pipelines may share.
         work: folder for activations between segments, used again by a run that resumes; None: a temporary one.
     """
 
@@ -48,6 +51,8 @@ class Pipeline:
     journal: Journal = field(default_factory=Journal)
     work: Path | None = None
     own: Sequence[frozenset[str] | None] = ()
+    owners: Sequence[str] = ()
+    seen: dict[Request, Answer] = field(default_factory=dict)
     _answers: dict[tuple[int, Request], Answer] = field(default_factory=dict)
 
     def run(self, reverted: frozenset[str] = frozenset()) -> tuple[ir.Model, tuple[PassReport, ...]]:
@@ -101,7 +106,7 @@ class Pipeline:
         own = self._own()[index]
         selected = self.selected if own is None else self.selected & own
         selected = selected - reverted if item.quantizes else selected
-        journal = JournalOf(self.journal, f"{index}")
+        journal = JournalOf(self.journal, self.owners[index] if self.owners else f"{index}")
         return PassContext(
             model,
             self.reference,
@@ -151,9 +156,10 @@ class Pipeline:
     ) -> Statistics:
         """Answers on demand, of the model as it stands now or before the passes that stand beside this one."""
         index = index if beside is None else beside.first
-        missing = [request for request in requests if (index, request) not in self._answers]
+        known = self._known(index)
+        missing = [request for request in requests if request not in known]
         if not missing:
-            return Statistics(self._known(index))
+            return Statistics(known)
         if beside is not None and beside.knows(missing):
             return Statistics(AnswersOnDemand(partial(beside.answers, self._measure)))
         return Statistics(AnswersOnDemand(partial(self._measure, index, missing, model.clone())))
@@ -176,12 +182,17 @@ class Pipeline:
         if not quantized:
             # The model up to here does not depend on what is reverted, so the answers stay true.  Gram matrices are
             # too large to keep: what was solved with them is in the journal.
-            kept = {request: answer for request, answer in answers.items() if not isinstance(request, Gram)}
+            kept: dict[Request, Answer] = {
+                request: answer for request, answer in answers.items() if not isinstance(request, Gram)
+            }
             self._answers |= {(index, request): answer for request, answer in kept.items()}
+            if index == 0:
+                self.seen.update(kept)
         return Statistics(answers)
 
     def _known(self, index: int) -> dict[Request, Answer]:
-        return {request: answer for (at, request), answer in self._answers.items() if at == index}
+        own = {request: answer for (at, request), answer in self._answers.items() if at == index}
+        return own if index else {**self.seen, **own}
 
 
 def is_sequential(passes: Sequence[Pass]) -> bool:

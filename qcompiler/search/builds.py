@@ -1,0 +1,116 @@
+"""Building models of assignments: what was calibrated, solved or built once is not again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qcompiler.backends.base import Target
+from qcompiler.build import Build, build
+from qcompiler.calibration.collect import Progress
+from qcompiler.calibration.requests import Request
+from qcompiler.calibration.statistics import Answer
+from qcompiler.package.write import write_model
+from qcompiler.passes.weight_only import WeightOnly
+from qcompiler.pipeline.journal import Journal
+from qcompiler.pipeline.run import Pipeline
+from qcompiler.pipeline.selected import Selected, selections
+from qcompiler.samples import Samples
+from qcompiler.search.choices import rounded_words
+from qcompiler.search.facts import FLOAT, Assignment, Problem
+from qcompiler.search.recipe import steps_of, words
+
+KEPT_BUILDS = 3
+"""Builds whose graphs stay in memory; the files of all stay."""
+
+
+@dataclass
+class Builds:
+    """The builds of one search.
+
+    Attributes:
+        reference: the prepared float model; never changed.
+        problem: what is decided.
+        target: what it will run on.
+        samples: data.
+        selected: nodes that may be quantized.
+        folder: for models and what is remembered.
+        journal: what was solved and measured.
+        threads: of sessions that are measured.
+        progress: whom to tell.
+    """
+
+    reference: ir.Model
+    problem: Problem
+    target: Target
+    samples: Samples
+    selected: frozenset[str]
+    folder: Path
+    journal: Journal
+    threads: int = 1
+    progress: Progress | None = None
+    _kept: OrderedDict[str, Build] = field(default_factory=OrderedDict)
+    _seen: dict[Request, Answer] = field(default_factory=dict)
+
+    @property
+    def float_path(self) -> Path:
+        """The prepared float model, written when it is first asked for."""
+        path = self.folder / "float" / "float.onnx"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_model(self.reference.clone(), path)
+        return path
+
+    def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
+        """The deployed model of an assignment, at a path of its own."""
+        chosen = {name: choice for name, choice in sorted(assignment.items()) if choice != FLOAT}
+        text = json.dumps([chosen, rounded, words(self.target, self.target.name)])
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if key not in self._kept:
+            self._kept[key] = self._build(chosen, self.folder / "builds" / key, rounded=rounded)
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT_BUILDS:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def tell(self, label: str, done: int = 0, total: int | None = None) -> None:
+        """Say what is done to whoever follows the progress."""
+        if self.progress is not None:
+            self.progress(label, done, total)
+
+    def _build(self, assignment: Assignment, folder: Path, *, rounded: bool) -> Build:
+        steps = steps_of(self.problem, self.reference, assignment, rounded_words if rounded else str)
+        pipeline = Pipeline(
+            self.reference,
+            [step.item for step in steps],
+            self.target,
+            self.selected,
+            self.samples.calibration,
+            self.samples.batches,
+            self.progress,
+            self.journal,
+            own=selections(self.reference, steps),
+            owners=_owners(steps),
+            seen=self._seen,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        return build(pipeline, folder / f"model{self.target.suffix}", (), external=None)
+
+
+def _owners(steps: Sequence[Selected]) -> list[str]:
+    """What decides the codes that a pass solves: its words, and those of its kind beside it, whose nodes it may serve."""
+    spelled = [words(step.item, step.item.name) for step in steps]
+    kinds = [type(step.item) for step in steps]
+    static = [
+        " ".join(text for text, kind in zip(spelled, kinds, strict=True) if kind is own) for own in kinds
+    ]
+    return [
+        text if issubclass(kind, WeightOnly) else both
+        for text, kind, both in zip(spelled, kinds, static, strict=True)
+    ]
