@@ -87,21 +87,33 @@ inline std::string Sha256(const unsigned char* data, size_t size) {
   return text;
 }
 
-/*! A file mapped into memory; writes stay private. */
-class MappedFile {
+/*! A file in memory, in huge pages where the system has them: they are read half again as fast as small ones. */
+class FileInMemory {
  public:
-  explicit MappedFile(const std::string& path) {
+  explicit FileInMemory(const std::string& path) {
     int file = open(path.c_str(), O_RDONLY);
     struct stat status{};
     if (file < 0 || fstat(file, &status) != 0) throw std::runtime_error(path + " cannot be read");
     size_ = static_cast<size_t>(status.st_size);
-    void* found = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-    close(file);
-    if (found == MAP_FAILED) throw std::runtime_error(path + " cannot be mapped");
+    void* found = mmap(nullptr, size_ ? size_ : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     data_ = static_cast<unsigned char*>(found);
+    size_t done = 0;
+    if (found != MAP_FAILED) {
+#ifdef MADV_HUGEPAGE
+      madvise(found, size_, MADV_HUGEPAGE);  // or without
+#endif
+      for (ssize_t count = 1; count > 0 && done < size_; done += count > 0 ? count : 0) {
+        count = read(file, data_ + done, size_ - done);
+      }
+    }
+    close(file);
+    if (found == MAP_FAILED) throw std::runtime_error(path + " does not fit into memory");
+    if (done == size_) return;
+    munmap(found, size_);
+    throw std::runtime_error(path + " cannot be read");
   }
-  MappedFile(const MappedFile&) = delete;
-  ~MappedFile() { munmap(data_, size_); }
+  FileInMemory(const FileInMemory&) = delete;
+  ~FileInMemory() { munmap(data_, size_ ? size_ : 1); }
   unsigned char* data() const { return data_; }
   size_t size() const { return size_; }
 
@@ -147,10 +159,10 @@ class Model {
     if (auto end = code.rfind(".tar"); end != code.npos) {
       code.replace(end, 4, ".so");  // linked of the objects in it
     } else {
-      Check(code, MappedFile(code), name);
+      Check(code, FileInMemory(code), name);
     }
     auto parameters = At(index_, "parameters").cast<Object>();
-    memory_ = std::make_unique<MappedFile>(folder + Text(parameters, "file"));
+    memory_ = std::make_unique<FileInMemory>(folder + Text(parameters, "file"));
     Check(folder + Text(parameters, "file"), *memory_, Text(parameters, "file"));
     for (const auto& item : At(parameters, "tensors").cast<ffi::Array<ffi::Any>>()) {
       parameters_.push_back(Parameter(item.cast<Object>()));
@@ -287,7 +299,7 @@ class Model {
 #endif
   }
 
-  void Check(const std::string& path, const MappedFile& file, const std::string& name) const {
+  void Check(const std::string& path, const FileInMemory& file, const std::string& name) const {
     auto expected = At(At(index_, "files").cast<Object>(), name.c_str()).cast<Object>();
     if (Sha256(file.data(), file.size()) != Text(expected, "sha256")) {
       throw std::runtime_error(path + " is not the file that was compiled with this index");
@@ -304,7 +316,7 @@ class Model {
   int threads_;
   Object index_;
   std::string variant_;
-  std::unique_ptr<MappedFile> memory_;
+  std::unique_ptr<FileInMemory> memory_;
   ffi::Array<ffi::Tensor> parameters_;
   ffi::Optional<ffi::Module> library_, machine_;
   ffi::Optional<ffi::Function> entry_;

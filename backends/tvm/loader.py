@@ -11,13 +11,16 @@ features out.  Every file is refused whose SHA-256 is not the one in the index. 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
 import mmap
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,7 +34,8 @@ Array = npt.NDArray[Any]
 MASK, RUNTIME = "QCOMPILER_CPU_FEATURES", "QCOMPILER_TVM_RUNTIME"
 FORMAT = 1
 ALIGNMENT = 64
-_CPU, _FAST_CORES, _POOLED, _CHUNK = 1, 1, 2, 1 << 20
+_CPU, _FAST_CORES, _POOLED = 1, 1, 2
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _TILES, _REQUEST_TILES = "amx_tile", (158, 0x1023, 18)
 SPINS = 20_000
 """Looks for work before idle threads sleep, some ms: threads that sleep between kernels double the time of a model."""
@@ -71,20 +75,20 @@ class Model:
         self.inputs: list[dict[str, Any]] = self._index["inputs"]
         self.outputs: list[dict[str, Any]] = self._index["outputs"]
         self.variant: str = chosen["variant"]
-        parameters = self._index["parameters"]
-        if check:
-            for name in (chosen["file"], parameters["file"]):
-                if name in self._index["files"]:  # not what was linked of objects afterwards
-                    _check_file(folder / name, self._index["files"][name])
+        parameters, known = self._index["parameters"], self._index["files"] if check else {}
+        if chosen["file"] in known:  # not what was linked of objects afterwards
+            _read(folder / chosen["file"], known)
         self._threads = threads or os.cpu_count() or 1
         self._ffi, self._runtime = _load_runtime(folder)
         if not (folder / chosen["file"]).is_file():
             raise LoadError(f"{folder / chosen['file']} is missing; link the objects in the .tar beside it.")
-        self._library = self._ffi.load_module(str(folder / chosen["file"]))
+        self._library = self._open(folder / chosen["file"])
         self._machine = self._library["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, 0, _POOLED)
         self._entry = self._machine[self._index["entry"]]
-        self._parameters = self._mapped(folder / parameters["file"], parameters["tensors"])
+        memory = _read(folder / parameters["file"], known)
+        weights = [self._ffi.from_dlpack(_view(memory, item)) for item in parameters["tensors"]]
+        self._parameters = self._ffi.convert(weights)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; keys are names of inputs and outputs.
@@ -92,16 +96,15 @@ class Model:
         Raises:
             LoadError: an array is missing or does not fit.
         """
-        results = self.call([self.tensor(item, feeds) for item in self.inputs])
+        found = self.call([self.tensor(item, feeds) for item in self.inputs])
         return {
-            item["name"]: np.from_dlpack(result) for item, result in zip(self.outputs, results, strict=True)
+            item["name"]: np.from_dlpack(result) for item, result in zip(self.outputs, found, strict=True)
         }
 
     def call(self, tensors: Iterable[Any]) -> list[Any]:
         """Run on tensors in the order of the inputs; tensors come out."""
         given = list(tensors)
-        if self._index["sums"]:
-            self._check_sums(given)
+        self._check_sums(given)
         try:
             with _Threads.lock:  # registers of the machine and the pool of threads are shared
                 self._use_threads()
@@ -119,7 +122,8 @@ class Model:
         """
         name = item["name"]
         if name not in feeds:
-            raise LoadError(f"no array for the input {name!r}; give one for each of {self._names()}.")
+            names = [given["name"] for given in self.inputs]
+            raise LoadError(f"no array for the input {name!r}; give one for each of {names}.")
         array = np.asarray(feeds[name])
         if str(array.dtype) != item["dtype"] or array.ndim != len(item["shape"]):
             raise LoadError(
@@ -147,9 +151,6 @@ class Model:
             if sizes[total] != expected:
                 raise LoadError(f"{total} is {sizes[total]}, expected {first} + {second} = {expected}.")
 
-    def _names(self) -> list[str]:
-        return [item["name"] for item in self.inputs]
-
     def _use_threads(self) -> None:
         """Let the pool of this thread, whose size is fixed when it is made, work with as many as were asked for."""
         before, _Threads.local.count = getattr(_Threads.local, "count", 0), self._threads
@@ -160,18 +161,17 @@ class Model:
             self._ffi.get_global_func("runtime.config_threadpool")(_FAST_CORES, self._threads)
             self._runtime[_SET_THREADS](self._threads)  # the line above resets it
 
-    def _mapped(self, path: Path, tensors: list[dict[str, Any]]) -> Any:
-        """All parameters, mapped from their file: pages that are never read are never loaded."""
-        if not tensors:
-            return self._ffi.convert([])
-        with path.open("rb") as file:
-            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        return self._ffi.convert([self._ffi.from_dlpack(self._view(item)) for item in tensors])
+    def _open(self, path: Path) -> Any:
+        """A library; under a new name where one of that name, compiled before, is open: the system goes by names."""
+        digest = self._index["files"].get(path.name, {}).get("sha256")
+        if _OPENED.setdefault(str(path), digest) == digest:
+            return self._ffi.load_module(str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            return self._ffi.load_module(str(shutil.copy(path, folder)))
 
-    def _view(self, item: dict[str, Any]) -> Array:
-        dtype, shape = np.dtype(item["dtype"]), tuple(item["shape"])
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self._memory, dtype, count, item["offset"]).reshape(shape)
+
+_OPENED: dict[str, Any] = {}
+"""SHA-256 of libraries by their paths."""
 
 
 class _Threads:
@@ -183,9 +183,7 @@ class _Threads:
 
 def index_path(path: Path) -> Path:
     """The index file that ``path`` is, or the only one in the folder that it is."""
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*.tvm"))
+    found = sorted(path.glob("*.tvm")) if path.is_dir() else [path]
     if len(found) != 1:
         raise LoadError(f"{path} holds {len(found)} .tvm files; give the path of one.")
     return found[0]
@@ -201,9 +199,7 @@ def read_index(path: Path) -> dict[str, Any]:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         known = index["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LoadError(
-            f"{path} is no index of a compiled model ({error}); compile the model again."
-        ) from error
+        raise LoadError(f"{path} is no index of a compiled model ({error}); compile it again.") from error
     if not known:
         raise LoadError(f"{path} has format {index['format']}, expected {FORMAT}; use the loader beside it.")
     return index
@@ -241,8 +237,7 @@ def choose_library(index: Mapping[str, Any], features: frozenset[str]) -> dict[s
     machine = platform.machine().lower()
     machine = _MACHINES.get(machine, machine)
     for library in index["libraries"]:
-        fits = library["machine"] == machine and set(library["needs"]) <= features
-        if fits:
+        if library["machine"] == machine and set(library["needs"]) <= features:
             return {**library, "file": library["file"].replace(".tar", ".so")}
     offered = ", ".join(f"{item['variant']} for {item['machine']}" for item in index["libraries"])
     raise LoadError(f"no library for this {machine} CPU among {offered}; compile for it (--target tvm-cpu).")
@@ -250,11 +245,7 @@ def choose_library(index: Mapping[str, Any], features: frozenset[str]) -> dict[s
 
 def aligned(array: Array) -> Array:
     """``array`` itself, or a contiguous copy where vectors are loaded with instructions that need alignment."""
-    if (
-        array.flags.c_contiguous
-        and array.flags.writeable
-        and not (array.size and array.ctypes.data % ALIGNMENT)
-    ):
+    if array.flags.carray and not (array.size and array.ctypes.data % ALIGNMENT):
         return array
     room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
@@ -263,16 +254,28 @@ def aligned(array: Array) -> Array:
     return copy
 
 
-def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
-    digest = hashlib.sha256()
+def _read(path: Path, known: Mapping[str, Any]) -> mmap.mmap:
+    """A file in memory, in huge pages where the system has them: they are read half again as fast as small ones.
+
+    Raises:
+        LoadError: it cannot be read, or is another than the one ``known`` by its name.
+    """
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        memory = mmap.mmap(-1, path.stat().st_size or 1, **_PRIVATE)
+        with contextlib.suppress(AttributeError, OSError):  # a system without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        with path.open("rb") as file:
+            file.readinto(memory)
     except OSError as error:
         raise LoadError(f"{path} cannot be read ({error.strerror}); compile the model again.") from error
-    if digest.hexdigest() != expected["sha256"]:
+    if path.name in known and hashlib.sha256(memory).hexdigest() != known[path.name]["sha256"]:
         raise LoadError(f"{path} is not the file that was compiled with this index; compile the model again.")
+    return memory
+
+
+def _view(memory: mmap.mmap, item: Mapping[str, Any]) -> Array:
+    dtype, shape = np.dtype(item["dtype"]), tuple(item["shape"])
+    return np.frombuffer(memory, dtype, int(np.prod(shape, dtype=np.int64)), item["offset"]).reshape(shape)
 
 
 def _load_runtime(folder: Path) -> tuple[Any, ctypes.CDLL]:
@@ -289,12 +292,9 @@ def _load_runtime(folder: Path) -> tuple[Any, ctypes.CDLL]:
 def _find_runtime(folder: Path) -> Path:
     given = os.environ.get(RUNTIME)
     places = [Path(given)] if given else [folder, *(Path(entry) / "tvm" / "lib" for entry in sys.path)]
-    for place in places:
-        if place.is_file():
-            return place
-        for name in _NAMES:
-            if (place / name).is_file():
-                return place / name
+    for found in (file for place in places for file in (place, *(place / name for name in _NAMES))):
+        if found.is_file():
+            return found
     raise LoadError(
         f"libtvm_runtime is neither beside the model nor in an installed apache-tvm; name its place in {RUNTIME}."
     )

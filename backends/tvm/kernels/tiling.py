@@ -27,6 +27,20 @@ def each_tile(tile: Tile, rows: Expr, channels: int, emit: EmitTile) -> None:
     each_chunk(tile.blocks, channels, lambda block, valid: _all_rows(tile.rows, rows, block, valid, emit))
 
 
+def each_stream(size: int, rows: Expr, channels: int, emit: EmitTile) -> None:
+    """Emit a parallel loop over blocks for fewer than ``size`` rows, all of them in one tile.
+
+    Weights are then read once, in the order in which they lie: memory gives a single stream faster than several.
+    """
+
+    def rows_of(block: Expr, valid: list[int]) -> None:
+        for count in range(1, size):
+            with T.If(rows == count), T.Then():
+                emit(T.int32(0), count, block, valid)
+
+    each_chunk(1, channels, rows_of)
+
+
 def each_chunk(count: int, channels: int, emit: Callable[[Expr, list[int]], None]) -> None:
     """Emit a parallel loop over ``count`` blocks of channels at a time, and what is left behind it.
 

@@ -124,3 +124,16 @@ def build_example(folder: Path, program: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return program
+
+
+def test_a_model_compiled_anew_in_the_same_place_runs_its_own_code(tmp_path: Path) -> None:
+    """The system opens libraries by their names: the one that is open must not be taken for the new one."""
+    first = compiled(tmp_path / "model", "int8_dynamic", "tvm-cpu:host_only=true")
+    with_first = first.session()
+    expected = with_first.run(data(5))["y"]
+    second = compiled(tmp_path / "model", "int4", "tvm-cpu:host_only=true")
+    assert second.path == first.path
+    alone = compiled(tmp_path / "alone", "int4", "tvm-cpu:host_only=true")
+    # The same code on the same numbers.
+    np.testing.assert_array_equal(second.session().run(data(5))["y"], alone.session().run(data(5))["y"])
+    np.testing.assert_array_equal(with_first.run(data(5))["y"], expected)
