@@ -178,6 +178,11 @@ class Target(abc.ABC):
         return True
 
     @property
+    def widens_codes(self) -> bool:
+        """Whether its files may hold int8 weights in fewer bits, which become int8 when a model is loaded."""
+        return False
+
+    @property
     def two_bit_types(self) -> bool:
         """Whether codes of 2 bits must be int2 or uint2 (opset 25) to take 2 bits in its files."""
         return False

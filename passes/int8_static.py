@@ -7,6 +7,11 @@ quantized per tensor in the target's type (uint8 on x86), with ranges from calib
 int8, per output channel; biases in int32 with scale ``s_x s_w``.  Relu and Clip need no node of their own: the
 range is observed behind them.
 
+With ``weights=int4`` (W4A8; int3 to int6) the file holds the weights of integer kernels in fewer bits: in groups along
+the inputs of a channel, whose steps are small multiples of the channel's scale, so that they become int8 codes when the
+model is loaded (QServe's progressive groups, arXiv:2405.04532).  What runs is int8, at int8's speed.
+``solver=gptq`` (usual) chooses their codes by X'X of what MatMul, Gemm and 1x1 Conv read; others are fitted by ``mse``.
+
 The target decides which nodes run in integers, and whether their output must be quantized too.  Where it can only
 expand a weight (embeddings, ConvTranspose) the weight alone is stored in int8.  Left in float,
 with the reason in the report: nodes inside subgraphs (their values cannot be observed from outside), nodes whose
@@ -15,8 +20,9 @@ weight is not constant, and everything the target has no fast integer kernel for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -28,8 +34,18 @@ from qcompiler.calibration.requests import Calibrator, Range, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.placement import Placement, place
 from qcompiler.graph.qdq import TensorQuantization, dequantized_bias, quantize_activation
-from qcompiler.graph.storage import WeightStorage
+from qcompiler.graph.storage import Coded, WeightStorage
 from qcompiler.graph.weighted import WeightedNode, array_of, is_constant, weighted, weighted_nodes
+from qcompiler.low_bit.narrow import (
+    GROUP_HELP,
+    SOLVER_HELP,
+    WEIGHTS_HELP,
+    CodeSolver,
+    NarrowWeights,
+    StoredWeights,
+    narrow_weights,
+    refuse_unfit,
+)
 from qcompiler.numerics.affine import affine_parameters, symmetric_parameters
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
@@ -57,31 +73,57 @@ class Int8Static(Pass):
     per_channel: bool = option(True, "one weight scale per output channel instead of one per tensor")
     clip_mse: bool = option(False, "choose weight scales for least squared error")
     embeddings: bool = option(True, "store embedding tables (Gather) in int8, one scale per row")
+    weights: StoredWeights = option(StoredWeights.INT8, WEIGHTS_HELP)
+    group: int | None = option(None, GROUP_HELP, minimum=0, maximum=256)
+    solver: CodeSolver | None = option(None, SOLVER_HELP)
+
+    def __post_init__(self) -> None:
+        if self.narrow is not None and self.clip_mse:
+            raise ValueError(
+                f"option 'clip_mse' is for weights=int8; with weights={self.weights} say solver=mse."
+            )
+
+    @property
+    def narrow(self) -> NarrowWeights | None:
+        """How weights of fewer bits are chosen; None for 8."""
+        chosen = self.weights, self.group, self.solver, CodeSolver.GPTQ
+        return narrow_weights(*chosen, per_channel=self.per_channel)
 
     def weight_bits(self, target: Target) -> int:
-        return target.weight.bits
+        return min(target.weight.bits, self.weights.bits)
+
+    def least_opset(self, target: Target) -> int:
+        del target
+        return 0 if self.narrow is None else self.narrow.least_opset
+
+    def check(self, target: Target) -> None:
+        refuse_unfit(self.narrow, target, self.name)
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
-        plan = self._plan(context)
-        shared = plan.same_scale
-        return [
+        plan, narrow = self._plan(context), self.narrow
+        ranges = [
             self._range(value, context)
             for value in plan.values
-            if value not in shared and not is_constant(value)
+            if value not in plan.same_scale and not is_constant(value)
         ]
+        views = [view for view in map(weighted, plan.integer) if view is not None]
+        grams = [] if narrow is None else [narrow.request(view, context) for view in views]
+        return [*ranges, *(request for request in grams if request is not None)]
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         plan = self._plan(context)
         stored = self._stored(context)
-        decisions = list(_explain(context, plan, {view.name for view in stored}))
+        decisions = list(_explain(context, plan, {view.name for view in stored}, self.narrow))
         scales = self._quantize_values(context, plan, statistics)
         storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
         views = [
             view for view in map(weighted, plan.integer) if view is not None and view.activation in scales
         ]
         least = self._least_scales(views, scales)
+        coders = {view.name: self._coder(view, context, statistics, least) for view in views}
         for view in views:
-            self._quantize_weight(view, scales[view.activation], storage, least.get(self._key(view)))
+            coder = coders[view.name]
+            self._quantize_weight(view, scales[view.activation], storage, least.get(self._key(view)), coder)
         for view in stored:
             is_table = view.node.op_type == "Gather"
             storage.store(view, view.output_axis if is_table or self.per_channel else None)
@@ -134,6 +176,18 @@ class Int8Static(Pass):
             scales[value] = tensor_quantization(low, high, context.target.activation)
         return scales
 
+    def _coder(
+        self,
+        view: WeightedNode,
+        context: PassContext,
+        statistics: Statistics,
+        least: Mapping[tuple[int, int | None], npt.NDArray[np.float32]],
+    ) -> Callable[[], Coded] | None:
+        narrow = self.narrow
+        if narrow is None or narrow.refusal(view):
+            return None
+        return partial(narrow.coded, view, context, statistics, least.get(self._key(view)))
+
     def _axis(self, view: WeightedNode) -> int | None:
         return view.output_axis if self.per_channel and not _mixes_channels(view) else None
 
@@ -158,8 +212,9 @@ class Int8Static(Pass):
         activation: TensorQuantization,
         storage: WeightStorage,
         least_scale: npt.NDArray[np.float32] | None,
+        coder: Callable[[], Coded] | None,
     ) -> None:
-        scale = storage.store(view, self._axis(view), least_scale=least_scale)
+        scale = storage.store(view, self._axis(view), least_scale=least_scale, coder=coder)
         if view.bias is None:
             return
         bias_scale = (scale * activation.scale).astype(np.float32)
@@ -199,7 +254,9 @@ def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) ->
     return np.clip(codes, -INT32_LIMIT, INT32_LIMIT).astype(np.int32)
 
 
-def _explain(context: PassContext, plan: Placement, stored: set[str]) -> Iterator[NodeDecision]:
+def _explain(
+    context: PassContext, plan: Placement, stored: set[str], narrow: NarrowWeights | None
+) -> Iterator[NodeDecision]:
     """One line for every node that holds a weight or that the target could run in integers."""
     integer, activation = set(plan.integer), context.target.activation.dtype.name.lower()
     main_graph = set(context.model.graph)
@@ -207,8 +264,11 @@ def _explain(context: PassContext, plan: Placement, stored: set[str]) -> Iterato
         name, support = str(node.name), context.target.support(node)
         view = weighted(node)
         if node in integer:
-            weight = f" x int{context.target.weight.bits} weight" if view else ""
-            yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
+            weight = f"int{context.target.weight.bits} weight"
+            if view is not None and narrow is not None:
+                weight = narrow.words(view, context)
+            detail = activation if view is None else f"{activation} x {weight}"
+            yield NodeDecision(name, node.op_type, "quantized", detail)
         elif name in stored:
             detail = "weight stored in int8, activation in float"
             yield NodeDecision(name, node.op_type, "quantized", detail, stored_only=True)

@@ -25,6 +25,7 @@ from qcompiler.backends.base import (
     WeightFormat,
 )
 from qcompiler.graph.low_bit import low_bit_nodes
+from qcompiler.graph.narrow_codes import store_narrow
 from qcompiler.graph.weighted import is_constant, weight_refusal
 from qcompiler.pipeline.options import option
 from qcompiler.prepare.clean import remove_unused
@@ -70,6 +71,10 @@ class Onnx(Target):
         return "what runs a portable model decides how fast it is"
 
     @property
+    def widens_codes(self) -> bool:
+        return True
+
+    @property
     def two_bit_types(self) -> bool:
         return True
 
@@ -90,6 +95,7 @@ class Onnx(Target):
                     node.replace_input_with(index, in_half(operand))
         InlinePass()(model)
         remove_unused(model)
+        store_narrow(model)
         return LegalizeReport()
 
     def session(self, path: Path, *, threads: int = 1) -> Session:

@@ -77,6 +77,10 @@ class OrtCpu(Target):
     def weight(self) -> WeightFormat:
         return WeightFormat(bits=7 if self.resolved_isa is Isa.AVX2 else 8)
 
+    @property
+    def widens_codes(self) -> bool:
+        return True
+
     def support(self, node: ir.Node) -> Support:
         return support_of(node)
 

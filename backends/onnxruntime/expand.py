@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.graph.narrow_codes import narrow_of
 from qcompiler.graph.qdq import ORIGIN, add_initializer
 from qcompiler.graph.weighted import array_of, is_constant
 from qcompiler.numerics.affine import along_axis
@@ -22,8 +23,13 @@ def weight_dequantizers(graph: ir.Graph) -> list[ir.Node]:
     return [
         node
         for node in graph.all_nodes()
-        if node.op_type == "DequantizeLinear" and is_constant(node.inputs[0])
+        if node.op_type == "DequantizeLinear" and is_made_of_constants(node.inputs[0])
     ]
+
+
+def is_made_of_constants(codes: ir.Value | None) -> bool:
+    """Whether codes are a constant, or become one when the session is made: they may lie narrower in the file."""
+    return is_constant(codes) or narrow_of(codes) is not None
 
 
 def expand_at_load(graph: ir.Graph, dequantizers: Iterable[ir.Node]) -> list[str]:
@@ -44,7 +50,7 @@ def _expand(node: ir.Node) -> str:
         return _expand_blocks(node, holder)
     cast = ir.node("Cast", [_centred(node, holder)], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_Cast")
     cast.outputs[0].name = f"{output.name}_cast"
-    aligned, factor = _aligned_scale(node, scale, len(array_of(codes).shape), holder)
+    aligned, factor = _aligned_scale(node, scale, _rank(codes), holder)
     mul = ir.node("Mul", [cast.outputs[0], factor], name=str(node.name))
     mul.metadata_props.update(node.metadata_props)
     _replace(node, [cast, *aligned, mul])
@@ -121,6 +127,11 @@ def _aligned_scale(
     if array.ndim == 0:
         return [], scale
     return [], add_initializer(holder, f"{scale.name}_aligned", along_axis(array, _axis(node), rank))
+
+
+def _rank(codes: ir.Value) -> int:
+    narrow = narrow_of(codes)
+    return array_of(codes).ndim if narrow is None else len(narrow.shape)
 
 
 def _axis(node: ir.Node) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.backends.onnxruntime.expand import is_made_of_constants
 from qcompiler.graph.qdq import add_initializer, graph_of
 from qcompiler.graph.weighted import FLOAT_TYPES, is_constant
 
@@ -50,7 +51,7 @@ def _is_expansion(mul: ir.Node) -> bool:
     return (
         cast is not None
         and cast.op_type == "Cast"
-        and is_constant(cast.inputs[0])
+        and is_made_of_constants(cast.inputs[0])
         and is_constant(mul.inputs[1])
     )
 

@@ -23,6 +23,7 @@ from qcompiler.backends.onnxruntime.normalize import (
     spell_out_gemm_zero_points,
     split_dynamic_gemms,
 )
+from qcompiler.graph.narrow_codes import store_narrow
 from qcompiler.prepare.clean import remove_unused
 
 _INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
@@ -45,6 +46,7 @@ def legalize(model: ir.Model, *, fuse: bool, low_bit: LowBitOptions) -> Legalize
     store_factors_in_half(model)
     guard_float_nodes(model)
     remove_unused(model)
+    store_narrow(model)
     return LegalizeReport(tuple(lowered), fusions)
 
 

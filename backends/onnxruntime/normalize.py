@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from qcompiler.graph.narrow_codes import narrow_of
 from qcompiler.graph.qdq import add_initializer, graph_of
 from qcompiler.graph.weighted import array_of, is_constant
 
@@ -29,7 +30,8 @@ def _sink(transpose: ir.Node) -> bool:
     array, output = array_of(codes), transpose.outputs[0]
     if array.ndim != 2:
         return False
-    shared = len(codes.uses()) > 1 or len(tuple(producer.outputs[0].uses())) > 1
+    narrow = narrow_of(codes) is not None  # they are transposed behind what widens them
+    shared = narrow or len(codes.uses()) > 1 or len(tuple(producer.outputs[0].uses())) > 1
     before: list[ir.Node] = []
     if shared:
         swap = ir.node("Transpose", [codes], {"perm": [1, 0]}, name=f"{transpose.name}_codes")

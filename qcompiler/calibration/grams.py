@@ -48,7 +48,7 @@ def gram_groups(
 
 def _product_bytes(request: Gram, values: Mapping[str, ir.Value], unknown: int) -> int:
     value = values.get(request.value)
-    channels = value.shape[-1] if value is not None and value.shape else None
+    channels = value.shape[request.axis] if value is not None and value.shape else None
     if not isinstance(channels, int):
         return unknown
     return channels * channels * _FLOAT_BYTES * (2 if request.drift else 1)

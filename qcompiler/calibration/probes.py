@@ -135,13 +135,13 @@ class GramSum(Probe):
 
     def __init__(self, request: Gram) -> None:
         super().__init__(request.value)
-        self._drift = request.drift
+        self._drift, self._axis = request.drift, request.axis
         self._sums: list[npt.NDArray[np.float32]] = []
         self._rows = 0
 
     def attach(self, tap: Tap) -> list[ir.Value]:
-        product, rows = tap.gram()
-        return [rows, product, *([tap.drift()] if self._drift else [])]
+        product, rows = tap.gram(self._axis)
+        return [rows, product, *([tap.drift(self._axis)] if self._drift else [])]
 
     def update(self, outputs: Sequence[Array]) -> None:
         rows, *products = outputs

@@ -85,12 +85,14 @@ class Gram:
     """X'X / rows of a value seen as rows ``[rows, C]``, C its last axis: answered by float32 ``[C, C]``.
 
     Attributes:
+        axis: another axis than the last: 1 for what a convolution of 1x1 multiplies.
         drift: also (X_float - X)'X / rows ``[C, C]``, X_float being the same value in the float model on the same
             data (arXiv:2504.02692): answered by ``(gram, drift)``.
     """
 
     value: str
     drift: bool = False
+    axis: int = -1
 
 
 Request = Range | ChannelRange | ChannelAbsMax | ChannelMean | ChannelMeanSquare | Rows | Gram

@@ -5,7 +5,7 @@ Activations never leave the runtime; what comes back is as small as the statisti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -54,12 +54,12 @@ class Tap:
         zero = self._constant(np.array(0, np.float32))
         return self._add("ReduceSum", [self._add("Mul", [self.value, zero], {})], {"keepdims": 0})
 
-    def gram(self) -> list[ir.Value]:
-        """X'X ``[C, C]`` and the number of rows ``[1]`` int64, X being the value seen as ``[rows, C]``."""
-        rows = self._rows(self.value)
+    def gram(self, axis: int = -1) -> list[ir.Value]:
+        """X'X ``[C, C]`` and the number of rows ``[1]`` int64, X being the value as ``[rows, C]``, C its ``axis``."""
+        rows = self._rows(self._with_last(self.value, axis))
         return [self._product(rows, rows), self._height(rows)]
 
-    def drift(self) -> ir.Value:
+    def drift(self, axis: int = -1) -> ir.Value:
         """(X_float - X)'X ``[C, C]``, X_float being the value's twin.
 
         Raises:
@@ -71,7 +71,8 @@ class Tap:
                 "unknown; use solver gptq instead of gptaq."
             )
         difference = self._add("Sub", [self._twin, self.value], {})
-        return self._product(self._rows(difference), self._rows(self.value))
+        moved, value = self._with_last(difference, axis), self._with_last(self.value, axis)
+        return self._product(self._rows(moved), self._rows(value))
 
     def spread_rows(self, count: int) -> ir.Value:
         """At most ``count`` rows of the value seen as ``[rows, C]``: one from each of ``count`` equal parts.
@@ -99,6 +100,18 @@ class Tap:
         width = self._add("Gather", [shape, last], {}, ir.DataType.INT64)
         flat = self._add("Concat", [last, width], {"axis": 0}, ir.DataType.INT64)
         return self._add("Reshape", [value, flat], {})
+
+    def _with_last(self, value: ir.Value, axis: int) -> ir.Value:
+        """A value with ``axis`` moved to the end."""
+        if axis == -1:
+            return value
+        if self.value.shape is None:
+            raise UnsupportedError(
+                f"the rank of {self.value.name!r} is unknown; no statistic of axis {axis} of it."
+            )
+        rank = len(self.value.shape)
+        others = [other for other in range(rank) if other != axis % rank]
+        return self._add("Transpose", [value], {"perm": [*others, axis % rank]})
 
     def _height(self, rows: ir.Value) -> ir.Value:
         return self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)
@@ -129,7 +142,7 @@ class Tap:
         self,
         op: str,
         inputs: list[ir.Value],
-        attributes: Mapping[str, int],
+        attributes: Mapping[str, int | Sequence[int]],
         dtype: ir.DataType = ir.DataType.FLOAT,
     ) -> ir.Value:
         node = ir.node(op, inputs, dict(attributes), name=f"qcompiler_tap_{len(self._graph)}")

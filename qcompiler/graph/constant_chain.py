@@ -35,19 +35,19 @@ class ConstantChain:
         self,
         op_type: str,
         inputs: Sequence[ir.Value],
-        attributes: Mapping[str, int],
+        attributes: Mapping[str, int | str],
         suffix: str,
-        shape: Sequence[int],
+        shape: Sequence[int] | None = None,
         *,
         domain: str = "",
     ) -> ir.Value:
-        """The float32 output of one more node."""
+        """The float32 output of one more node; its shape where it is given."""
         node = ir.node(
             op_type, inputs, dict(attributes), domain=domain, name=f"{self._prefix}_{suffix}_{op_type}"
         )
         output = node.outputs[0]
-        output.name, output.shape = f"{self._prefix}_{suffix}", ir.Shape(list(shape))
-        output.type = ir.TensorType(ir.DataType.FLOAT)
+        output.name, output.type = f"{self._prefix}_{suffix}", ir.TensorType(ir.DataType.FLOAT)
+        output.shape = None if shape is None else ir.Shape(list(shape))
         self._nodes.append(node)
         return output
 

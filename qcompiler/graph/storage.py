@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qcompiler.graph.low_bit import BITS
+from qcompiler.graph.narrow_codes import NARROW, NarrowCodes
 from qcompiler.graph.qdq import dequantized_weight
 from qcompiler.graph.weighted import WeightedNode, array_of
 from qcompiler.numerics.weights import quantize_weight
+
+
+@dataclass(frozen=True)
+class Coded:
+    """int8 codes of a weight, and what a file shall hold in their place.
+
+    Attributes:
+        codes: int8, of the weight's shape.
+        scale: float32 ``[C]``.
+        narrow: the same codes in fewer bits.
+        bits: that a weight takes in the file, scales included.
+    """
+
+    codes: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
+    narrow: NarrowCodes
+    bits: float
 
 
 @dataclass
@@ -31,16 +51,44 @@ class WeightStorage:
     )
 
     def store(
-        self, view: WeightedNode, axis: int | None, *, least_scale: npt.NDArray[np.float32] | None = None
+        self,
+        view: WeightedNode,
+        axis: int | None,
+        *,
+        least_scale: npt.NDArray[np.float32] | None = None,
+        coder: Callable[[], Coded] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D, >= ``least_scale``."""
+        """Let ``view.node`` read its weight from int8 codes; return the scale, ``[C]`` or 0-D, >= ``least_scale``.
+
+        Args:
+            coder: finds the codes in the place of rounding to nearest.
+        """
         halves = self.half_scales or view.node.op_type == "Gather"
-        dequantized, scale = self.dequantized(view.weight, axis, half_scales=halves, least_scale=least_scale)
+        dequantized, scale = (
+            self.dequantized(view.weight, axis, half_scales=halves, least_scale=least_scale)
+            if coder is None
+            else self._coded(view.weight, axis, coder)
+        )
         if view.transpose is not None:
             view.transpose.replace_input_with(0, dequantized)
         else:
             view.node.replace_input_with(view.weight_input, dequantized)
         return scale
+
+    def _coded(
+        self, weight: ir.Value, axis: int | None, coder: Callable[[], Coded]
+    ) -> tuple[ir.Value, npt.NDArray[np.float32]]:
+        key = (id(weight), axis)
+        if key not in self._stored:
+            coded = coder()
+            value = dequantized_weight(weight, coded.codes, coded.scale, axis)
+            node = value.producer()
+            if node is None or node.inputs[0] is None:
+                raise AssertionError(f"{value.name} is not dequantized")
+            node.metadata_props[BITS] = f"{coded.bits:.4f}"
+            node.inputs[0].meta[NARROW] = coded.narrow
+            self._stored[key] = value, coded.scale
+        return self._stored[key]
 
     def dequantized(
         self,

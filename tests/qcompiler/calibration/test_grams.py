@@ -110,3 +110,16 @@ def test_groups_keep_to_the_budget(model: ir.Model) -> None:
     probes: dict[Request, GramSum] = {request: GramSum(request) for request in requests}
     sizes = [[probe.value for probe in group] for group in gram_groups(probes, values, 128)]
     assert sizes == [["doubled", "y"], ["y"]]
+
+
+def test_gram_of_another_axis_is_what_a_convolution_of_one_pixel_multiplies() -> None:
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 21]> net (float[N, 3, 4, 5] x) => (float[N, 3, 4, 5] y) { y = Relu (x) }'
+    )
+    ShapeInferencePass()(model)
+    pictures = np.random.default_rng(0).normal(0, 1, (6, 3, 4, 5)).astype(np.float32)
+    request = Gram("x", axis=1)
+    gram, _ = collect(model, [request], [{"x": pictures[:2]}, {"x": pictures[2:]}]).gram(request)
+    rows = np.moveaxis(pictures, 1, -1).reshape(-1, 3)
+    # float32 products and sums, in another order.
+    np.testing.assert_allclose(gram, rows.T @ rows / len(rows), rtol=1e-5, atol=1e-5)
