@@ -16,6 +16,7 @@ from qcompiler.backends.tvm.layout import lower_convolutions
 from qcompiler.backends.tvm.lower_codebook import lower_codebook
 from qcompiler.backends.tvm.lower_float import lower_float
 from qcompiler.backends.tvm.lower_gather import lower_gather
+from qcompiler.backends.tvm.lower_hadamard import lower_hadamard
 from qcompiler.backends.tvm.lower_int8 import lower_int8
 from qcompiler.backends.tvm.lower_low_bit import lower_low_bit
 from qcompiler.prepare.clean import remove_unused
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 def legalize(model: ir.Model) -> LegalizeReport:
     """Rewrite ``model`` in place; the order matters: weights first, then what surrounds them."""
     fusions = dict(fuse_all(model))
+    if turned := lower_hadamard(model):
+        fusions["hadamard"] = turned
     lowered = [*lower_gather(model), *lower_low_bit(model), *lower_codebook(model), *lower_int8(model)]
     model.graph.opset_imports.setdefault(DOMAIN, 1)
     remove_unused(model)

@@ -52,6 +52,7 @@ PASSES = {
 TARGETS = {
     "ort-cpu": "qcompiler.backends.onnxruntime.cpu:OrtCpu",
     "tvm-cpu": "qcompiler.backends.tvm.target:TvmCpu",
+    "tvm-cuda": "qcompiler.backends.tvm_cuda.target:TvmCuda",
     "onnx": "qcompiler.backends.onnx.portable:Onnx",
 }
 

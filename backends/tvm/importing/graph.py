@@ -13,6 +13,7 @@ from qcompiler.backends.tvm.importing import (
     attention,
     convolution,
     elementwise,
+    hadamard,
     kernels,
     movement,
     norms,
@@ -36,6 +37,7 @@ CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
     **products.CONVERTERS,
     **quantization.CONVERTERS,
     **kernels.CONVERTERS,
+    **hadamard.CONVERTERS,
     **convolution.CONVERTERS,
 }
 """By ``op_type``, or ``domain::op_type`` outside the standard."""
