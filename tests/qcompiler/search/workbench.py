@@ -74,7 +74,6 @@ class StandInBench:
             names,
             self.samples.calibration,
             own=own,
-            journal=self.journal,
         )
 
     def tell(self, label: str, done: int = 0, total: int | None = None) -> None:
