@@ -27,7 +27,7 @@ from qcompiler.prepare import prepare
 from qcompiler.prepare.select import select_nodes
 from qcompiler.remember import remembering
 from qcompiler.request import CompileOptions, resolve
-from qcompiler.result import CompileResult
+from qcompiler.result import CompileResult, Origin
 from qcompiler.samples import open_samples, require_runnable
 from qcompiler.tensors import spooling
 from qcompiler.verify.needs import refuse_unverifiable
@@ -124,6 +124,7 @@ def compile(
         verification=verification,
         speed=speed,
         warnings=warnings,
+        origin=Origin(model, samples.held_out, samples.held_out_note, options, built.dialect),
     )
 
 

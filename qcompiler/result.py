@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx
 import onnx_ir as ir
 
 from qcompiler.backends.base import LegalizeReport, NodeKernel, Session, Target
@@ -18,8 +20,29 @@ from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import PassReport
 
 if TYPE_CHECKING:
+    from qcompiler.data.feeds import Feed
+    from qcompiler.request import CompileOptions
     from qcompiler.verify.speed import SpeedCheck
     from qcompiler.verify.verify import Verification
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a compile started from and went through; a report looks at it again, and nothing writes it anywhere.
+
+    Attributes:
+        model: the float model, as it was given.
+        feeds: what the result was verified on.
+        note: where these came from.
+        options: of the compile.
+        dialect: the model between passes and target: what the result means, in standard operators.
+    """
+
+    model: str | Path | onnx.ModelProto | ir.Model
+    feeds: Iterable[Feed]
+    note: str
+    options: CompileOptions
+    dialect: ir.Model
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,7 @@ class CompileResult:
         verification: the three comparisons, None where verification was turned off.
         speed: measured against the float model, None where not asked for.
         warnings: what the user should know: reverted nodes, weak data, weights no kernel reads.
+        origin: what it was made of; None for a result that was not just made.
     """
 
     path: Path
@@ -49,6 +73,7 @@ class CompileResult:
     verification: Verification | None = field(repr=False)
     speed: SpeedCheck | None
     warnings: tuple[str, ...]
+    origin: Origin | None = field(default=None, repr=False)
 
     @property
     def manifest_path(self) -> Path:
@@ -57,6 +82,25 @@ class CompileResult:
     def session(self, *, threads: int = 1) -> Session:
         """Open the compiled model on its target."""
         return self.target.session(self.path, threads=threads)
+
+    def report(self, path: str | Path) -> Path:
+        """Write everything about the result as one HTML file that opens offline; return where it is.
+
+        The float and the compiled model are run again for it, on what the result was verified on.
+
+        Raises:
+            UnsupportedError: the extra ``report`` is not installed.
+            OutputError: the file cannot be written.
+        """
+        from qcompiler.report.html.write import report_result
+
+        return report_result(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks."""
+        from qcompiler.report.notebook import result_html
+
+        return result_html(self)
 
     def save(self, folder: str | Path) -> CompileResult:
         """Copy the compiled files into ``folder`` and return the result that points there."""

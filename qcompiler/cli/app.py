@@ -15,6 +15,7 @@ from qcompiler.cli.export import export_command
 from qcompiler.cli.generate import generate_command
 from qcompiler.cli.inspect import inspect_command
 from qcompiler.cli.listing import passes_command, targets_command
+from qcompiler.cli.report import report_command
 
 app = typer.Typer(
     name="qcompile",
@@ -49,6 +50,7 @@ app.command("compile")(compile_command)
 app.command("inspect")(inspect_command)
 app.command("compare")(compare_command)
 app.command("diagnose")(diagnose_command)
+app.command("report")(report_command)
 app.command("bench")(bench_command)
 app.command("export")(export_command)
 app.command("generate")(generate_command)

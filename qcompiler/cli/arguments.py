@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from qcompiler.errors import OptionError, suggest
 
 COMPILE = "compile"
 _OF_THE_PROGRAM = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+
+
+typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())
+"""The arguments of the command that runs."""
+
+
+def typed_command() -> str:
+    """The command that runs, as a shell takes it."""
+    return shlex.join(["qcompile", *typed.get()])
 
 
 def with_command(arguments: Sequence[str], commands: Sequence[str]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcompiler.cli import options as cli
+from qcompiler.cli.arguments import typed_command
 from qcompiler.cli.command import command
 from qcompiler.cli.data import Reading
 from qcompiler.cli.logs import is_quiet
@@ -25,6 +28,7 @@ def compile_command(
     output: cli.Output = None,
     external_data: cli.ExternalData = None,
     max_ram: cli.MaxRam = None,
+    report: cli.Report = None,
     json: cli.Json = False,
 ) -> None:
     """Compile a model: quantize it, lower it to the target, verify it.
@@ -35,6 +39,7 @@ def compile_command(
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
     from qcompiler.report.gather import gather
+    from qcompiler.report.html.write import report_result, require_writable
     from qcompiler.report.json import to_json
     from qcompiler.report.terminal import print_report
     from qcompiler.request import CompileOptions
@@ -50,6 +55,8 @@ def compile_command(
         external=external_data,
         max_ram_bytes=None if max_ram is None else parse_size(max_ram),
     )
+    if report is not None:
+        require_writable(report)
     with progress_display("compiling") as progress:
         result = compile_model(
             model,
@@ -63,9 +70,12 @@ def compile_command(
             options=options,
             progress=progress,
         )
-    facts = gather(
-        result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
-    )
+        facts = gather(
+            result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
+        )
+        if report is not None:
+            report_result(result, report, facts=facts, command=typed_command(), progress=progress)
+            facts = replace(facts, report=str(report))
     if json:
         print(to_json(facts))
     elif not is_quiet():

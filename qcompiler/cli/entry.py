@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typer import Abort, TyperException
 
 from qcompiler.cli.app import app
-from qcompiler.cli.arguments import with_command
+from qcompiler.cli.arguments import typed, with_command
 from qcompiler.cli.command import ClosedPipeError
 from qcompiler.cli.signals import TerminatedError
 from qcompiler.cli.usage import usage_message
@@ -34,6 +34,7 @@ _OUT_OF_MEMORY = "out of memory; use fewer or smaller samples (--calib-samples, 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments
+    typed.set(tuple(arguments))
     try:
         code = app(with_command(arguments, list(app_commands())), prog_name="qcompile", standalone_mode=False)
         sys.stdout.flush()

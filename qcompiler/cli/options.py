@@ -89,6 +89,14 @@ MaxRam = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write everything about the result as one HTML file that opens offline.",
+        metavar="FILE.html",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout instead of text.", rich_help_panel=OUTPUT)
 ]

@@ -193,3 +193,9 @@ class Diagnosis:
     remedies: tuple[Remedy, ...]
     notes: tuple[str, ...]
     along: tuple[Growth, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The verdict, for notebooks."""
+        from qcompiler.report.notebook import diagnosis_html
+
+        return diagnosis_html(self)

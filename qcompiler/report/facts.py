@@ -93,6 +93,7 @@ class CompileFacts:
         left_in_float: nodes that no pass quantized, by reason.
         reverted: nodes put back to float because they made the model slower.
         hints: what to try next.
+        report: where the HTML report is; "" where none was asked for.
     """
 
     model: str
@@ -122,3 +123,4 @@ class CompileFacts:
     reverted: tuple[str, ...]
     warnings: tuple[str, ...]
     hints: tuple[str, ...]
+    report: str = ""

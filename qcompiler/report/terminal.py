@@ -54,6 +54,8 @@ def _print_summary(console: Console, facts: CompileFacts) -> None:
     elif facts.untimed:
         table.add_row("speed", f"not timed: {facts.untimed}")
     table.add_row("manifest", facts.manifest)
+    if facts.report:
+        table.add_row("report", facts.report)
     print_table(console, table)
 
 

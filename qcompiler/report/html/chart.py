@@ -1,0 +1,68 @@
+"""What all charts of the page have in common.
+
+Colours are names of CSS variables, which the page resolves, so that charts follow light and dark.  Names of nodes are
+escaped: Plotly reads a little HTML in text.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+ACCENT, MUTED, INK, LINE, SURFACE = (
+    "var(--accent)",
+    "var(--muted)",
+    "var(--ink)",
+    "var(--line)",
+    "var(--surface)",
+)
+
+FONTS = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+"""Those of the page: no chart brings its own."""
+
+
+def drawn(traces: Sequence[Any], *, height: int, **layout: Any) -> go.Figure:
+    """A figure with the settings of all: calm axes, no background, names of CSS variables for colours."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure(data=list(traces))
+    axis = {
+        "gridcolor": LINE,
+        "linecolor": LINE,
+        "zerolinecolor": LINE,
+        "tickcolor": LINE,
+        "automargin": True,
+        "fixedrange": True,
+    }
+    settings: dict[str, Any] = {
+        "template": "none",
+        "height": height,
+        "showlegend": False,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {
+            "color": INK,
+            "size": 13,
+            "family": FONTS,
+        },
+        "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
+        "hoverlabel": {"bgcolor": SURFACE, "bordercolor": LINE, "font": {"color": INK}},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": INK}},
+    }
+    merged = settings | layout
+    merged["legend"] = settings["legend"] | layout.get("legend", {})
+    for name in ("xaxis", "yaxis"):
+        merged[name] = axis | layout.get(name, {})
+        if "title" in merged[name]:
+            merged[name]["title"] = merged[name]["title"] | {"font": {"size": 13, "color": MUTED}}
+    figure.update_layout(**merged)
+    return figure
+
+
+def safe(text: str) -> str:
+    """Text that Plotly shows as it is."""
+    return html.escape(text, quote=False)

@@ -1,0 +1,76 @@
+"""What makes a result again: its command, its recipe."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+from collections.abc import Callable, Mapping
+
+import yaml
+
+from qcompiler.errors import OptionError
+from qcompiler.package.manifest import ConfiguredRecord, Manifest
+from qcompiler.pipeline.options import Scalar, shortest
+from qcompiler.pipeline.registry import pass_class, target_class
+
+
+def spelled_pipeline(manifest: Manifest) -> str:
+    """As ``--passes`` takes it, without options that are the default."""
+    return ",".join(_words(item, pass_class) for item in manifest.pipeline)
+
+
+def spelled_target(manifest: Manifest) -> str:
+    """As ``--target`` takes it."""
+    return _words(manifest.target, target_class)
+
+
+def command_of(manifest: Manifest, model: str, calibration: str | None) -> str:
+    """The command that makes the same result, as far as the manifest tells.
+
+    Args:
+        manifest: of the result.
+        model: path of the float model.
+        calibration: of the data, None where there was none.
+    """
+    own = any(item.include or item.exclude for item in manifest.pipeline)
+    words = ["qcompile", model]
+    words += ["--recipe", "recipe.yaml"] if own else ["--passes", spelled_pipeline(manifest)]
+    words += ["--calib", calibration or "DATA"] if manifest.calibration is not None else []
+    if not own:
+        words += ["--target", spelled_target(manifest)]
+        words += [word for name in manifest.include for word in ("--include", name)]
+        words += [word for name in manifest.exclude for word in ("--exclude", name)]
+    return shlex.join(words)
+
+
+def recipe_of(manifest: Manifest) -> str:
+    """The pipeline as YAML; nodes that were put back to float are excluded by name."""
+    recipe: dict[str, object] = {"passes": [_entry(item) for item in manifest.pipeline]}
+    recipe["target"] = spelled_target(manifest)
+    if manifest.include:
+        recipe["include"] = list(manifest.include)
+    excluded = [*manifest.exclude, *map(glob.escape, manifest.reverted)]
+    if excluded:
+        recipe["exclude"] = excluded
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _entry(item: ConfiguredRecord) -> str | dict[str, dict[str, object]]:
+    settings: dict[str, object] = dict(_shortest(item, pass_class))
+    for key, globs in (("include", item.include), ("exclude", item.exclude)):
+        if globs:
+            settings[key] = list(globs)
+    return {item.name: settings} if settings else item.name
+
+
+def _shortest(item: ConfiguredRecord, find: Callable[[str], type]) -> Mapping[str, Scalar]:
+    try:
+        return shortest(find(item.name), item.options, owner=item.name)
+    except (OptionError, ImportError):  # made in Python under no registered name, or by another version
+        return item.options
+
+
+def _words(item: ConfiguredRecord, find: Callable[[str], type]) -> str:
+    options = _shortest(item, find).items()
+    words = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options)
+    return ":".join([item.name, *words])

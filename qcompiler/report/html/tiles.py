@@ -1,0 +1,82 @@
+"""The figures at the top of the page: size, speed, accuracy, bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcompiler.report.html.page import Page
+from qcompiler.report.units import megabytes
+from qcompiler.verify.metrics import format_db
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the summary."""
+
+    name: str
+    figure: str
+    text: str
+    is_number: bool = True
+
+
+def tiles(page: Page) -> list[Tile]:
+    """All of them, in the order in which they are asked for."""
+    return [_size(page), _speed(page), _accuracy(page), *_weights(page)]
+
+
+def _size(page: Page) -> Tile:
+    """Bytes before and after."""
+    after = megabytes(page.size_after_bytes)
+    if not page.size_before_bytes:
+        return Tile("Size", after, "of a model in memory")
+    ratio = page.size_before_bytes / max(page.size_after_bytes, 1)
+    return Tile("Size", f"{ratio:.2f}× smaller", f"{megabytes(page.size_before_bytes)} → {after}")
+
+
+def _speed(page: Page) -> Tile:
+    """Against float by the clock, or why not."""
+    if page.speed is None:
+        return Tile("Speed", "not measured", page.untimed, is_number=False)
+    return Tile(
+        "Speed",
+        f"{page.speed.ratio:.2f}× float",
+        f"{speed_interval(page).partition(', ')[2]}, {thread_count(page.speed.threads)}",
+    )
+
+
+def _accuracy(page: Page) -> Tile:
+    """Of the worst output of what runs."""
+    outputs = [item for item in page.outputs if item.comparison == "deployed"]
+    if not outputs:
+        return Tile("Accuracy", "not measured", "the outputs were not compared", is_number=False)
+    floats = [item for item in outputs if item.is_float]
+    of = f"output {outputs[0].value}" if len(outputs) == 1 else f"the worst of {len(outputs)} outputs"
+    if not floats:
+        worst = min(outputs, key=lambda item: item.exact_share)
+        return Tile("Accuracy", f"{worst.exact_share:.1%} equal", of)
+    lowest = min(floats, key=lambda item: item.sqnr_db)
+    return Tile("Accuracy", format_db(lowest.sqnr_db), f"SQNR, cosine {lowest.cosine:.4f}; {of}")
+
+
+def _weights(page: Page) -> list[Tile]:
+    """Bits of a weight; none where they are not known."""
+    if page.achieved_bits is None or not page.parameters:
+        return []
+    asked = f"{page.requested_bits:g} asked for"
+    low = f", {page.quantized_bits:.2f} with scales" if page.quantized_bits else ""
+    of = (
+        f"{page.parameters / 1e6:.3g} M weights" if page.parameters >= 1e5 else f"{page.parameters:,} weights"
+    )
+    return [Tile("Bits a weight", f"{page.achieved_bits:.1f}", f"{asked}{low}; all stored bytes over {of}")]
+
+
+def speed_interval(page: Page) -> str:
+    """How many times as fast as float, with its interval."""
+    speed = page.speed
+    assert speed is not None
+    return f"{speed.ratio:.2f} times as fast, 95 % interval {speed.low:.2f} to {speed.high:.2f}"
+
+
+def thread_count(count: int) -> str:
+    """``1 thread``."""
+    return f"{count} thread{'s' if count > 1 else ''}"
