@@ -106,8 +106,8 @@ def _pack_vectors(maker: ir.Node) -> _Packed:
     (books, groups, columns), (_, entries, length) = codes.shape, book.shape
     spec = CodebookVectors(columns, groups * length, length, entries, Variant.PLAIN, books)
     arrays = pack(spec, codes, book, scale)
-    names = ("packed", "book", "packed_scale")
-    pairs = list(zip(names, arrays, strict=True))
+    names = ("packed", "book", "packed_scale", "columns")
+    pairs = list(zip(names, arrays, strict=False))  # columns where tables are made of them
     values = constants(maker.inputs[0], str(maker.outputs[0].name), pairs)  # type: ignore[arg-type]
     bits = 8 * sum(array.nbytes for array in arrays) / (groups * length * columns)
     attributes: dict[str, int | str] = {

@@ -3,9 +3,9 @@
 
     w[8 g + j, n] = scale[n] * sum_b book[b, code[b, g, n], j]
 
-An entry is read from the first-level cache where its weights are multiplied: exact, at one entry a cycle, and once for
-all rows of a tile.  The other way (a table of the products of all entries with the input, which is gathered from) reads
-as much for each weight and has to be made anew for every row.
+There are two ways.  An entry is read from the first-level cache where its weights are multiplied: exact, at one entry a
+cycle, and once for all rows of a tile.  Or all entries are multiplied by the input first (codebook_tables.py): where
+AVX-512 looks into 16-bit tables, books have at most 256 entries, and many channels share them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
 from qcompiler.backends.tvm.kernels.codebook_loops import TOGETHER, add_up, side_by_side
+from qcompiler.backends.tvm.kernels.codebook_tables import (
+    LOOK_UPS,
+    ByTables,
+    Shape,
+    pack_codes,
+    pack_columns,
+    place_of,
+)
 from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer, pack_channels
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -52,7 +60,9 @@ class CodebookVectors:
 
     Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, K]``; ``weight`` uint8 or uint16
     ``[N/4, K/16, 4, 16 / length * books]``, N rounded up to 16; ``book`` float32 ``[books * entries, length]``;
-    ``scale`` float32 ``[N/16, 16]``, as :func:`pack` gives; those of the epilogue.
+    ``scale`` float32 ``[N/16, 16]``, as :func:`pack` gives; those of the epilogue.  Where tables can be worth it
+    (``shape.worth_it``) ``weight`` is ``[N/64, books * groups, 64]`` instead, and ``columns`` float32
+    ``[books, length, E]`` follows the scale, for all variants.
     """
 
     channels: int
@@ -70,6 +80,10 @@ class CodebookVectors:
                 f"codebook of {self.entries} vectors of {self.length}: lengths are 2, 4, 8 or 16 and entries at most "
                 "65536; compile for ort-cpu."
             )
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.channels, self.depth, self.length, self.entries, self.books)
 
     @property
     def groups(self) -> int:
@@ -101,14 +115,21 @@ def pack(
     book: npt.NDArray[np.float32],
     scale: npt.NDArray[np.float32],
 ) -> list[npt.NDArray[np.generic]]:
-    """``weight``, ``book`` and ``scale`` from codes ``[books, G, N]``, ``[books, entries, length]`` and ``[N]``."""
+    """``weight``, ``book``, ``scale``, ``columns`` from codes ``[books, G, N]``, ``[books, entries, length]``, ``[N]``.
+
+    Columns only where tables can be worth it.
+    """
+    entries = np.ascontiguousarray(book.reshape(-1, spec.length), np.float32)
+    if spec.shape.worth_it:
+        weight, columns = pack_codes(spec.shape, codes), pack_columns(spec.shape, book)
+        return [weight, entries, pack_channels(scale), columns]
     _, groups, channels = codes.shape
     ordered = codes.transpose(2, 1, 0).astype(spec.code_type)
     padded = np.pad(ordered, ((0, spec.padded - channels), (0, spec.groups - groups), (0, 0)))
     steps = padded.reshape(spec.padded, spec.steps, -1)
     return [
         side_by_side(steps),
-        np.ascontiguousarray(book.reshape(-1, spec.length), np.float32),
+        entries,
         pack_channels(scale),
     ]
 
@@ -121,14 +142,23 @@ def codebook_vectors(spec: CodebookVectors, name: str = "codebook_vectors") -> P
 def _body(spec: CodebookVectors) -> None:
     rows = rows_parameter()
     x = parameter("x", (rows, spec.depth), "float32")
-    weight = parameter("weight", (spec.padded // TOGETHER, spec.steps, TOGETHER, spec.codes), spec.code_type)
+    shape = spec.shape
+    if shape.worth_it:
+        weight = parameter("weight", (shape.blocks, shape.tables, LOOK_UPS), "uint8")
+    else:
+        tiles = (spec.padded // TOGETHER, spec.steps, TOGETHER, spec.codes)
+        weight = parameter("weight", tiles, spec.code_type)
     book = parameter("book", (spec.books * spec.entries, spec.length), "float32")
     scale = parameter("scale", (spec.padded // LANES, LANES), "float32")
+    columns = parameter("columns", shape.columns, "float32") if shape.worth_it else None
     writer = Writer(spec.epilogue, rows, spec.channels)
 
     def finish(row: Expr, block: Expr, sums: Expr, valid: int) -> None:
         writer.write(row, block, sums * load(scale, [block, 0]), valid)
 
+    if shape.worth_it and spec.variant is Variant.AVX512_VNNI:
+        ByTables(shape, x, weight, columns, rows, finish).emit()
+        return
     weights = _Weights(spec, weight, book)
     add_up(weights, x, rows, (spec.depth, spec.channels), spec.rows or _ROWS[spec.variant], finish)
 
@@ -145,7 +175,22 @@ class _Weights:
         return channel
 
     def open_step(self, group: Expr, member: int, step: Expr) -> list[Expr]:
-        return [let(T.cast(self._weight[group, step, member, i], "int32")) for i in range(self._spec.codes)]
+        spec, found = self._spec, []
+        for i in range(spec.codes):
+            if spec.shape.worth_it:
+                code = self._side_by_side(group, member, step, i)
+            else:
+                code = self._weight[group, step, member, i]
+            found.append(let(T.cast(code, "int32")))
+        return found
+
+    def _side_by_side(self, group: Expr, member: int, step: Expr, index: int) -> Expr:
+        """A code where those of 64 channels lie together."""
+        spec, groups = self._spec, LANES // self._spec.length
+        part, book = divmod(index, spec.books)
+        channel = T.floormod(group, LOOK_UPS // TOGETHER) * TOGETHER + member
+        table = book * spec.shape.groups + step * groups + part
+        return self._weight[T.floordiv(group, LOOK_UPS // TOGETHER), table, place_of(channel)]
 
     def values(self, kept: Expr, codes: list[Expr], part: int) -> Expr:
         del kept, part
