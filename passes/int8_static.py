@@ -10,7 +10,7 @@ range is observed behind them.
 With ``weights=int4`` (W4A8; int3 to int6) the file holds the weights of integer kernels in fewer bits: in groups along
 the inputs of a channel, whose steps are small multiples of the channel's scale, so that they become int8 codes when the
 model is loaded (QServe's progressive groups, arXiv:2405.04532).  What runs is int8, at int8's speed.
-``solver=gptq`` (usual) chooses their codes by X'X of what MatMul, Gemm and 1x1 Conv read; others are fitted by ``mse``.
+``solver=gptq`` (usual) chooses their codes by X'X of what MatMul, Gemm and Conv of one group read; others by ``mse``.
 
 The target decides which nodes run in integers, and whether their output must be quantized too.  Where it can only
 expand a weight (embeddings, ConvTranspose) the weight alone is stored in int8.  Left in float,
@@ -20,21 +20,18 @@ weight is not constant, and everything the target has no fast integer kernel for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.backends.base import ActivationFormat, Support, Target
 from qcompiler.calibration.requests import Calibrator, Range, Request
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.placement import Placement, place
-from qcompiler.graph.qdq import TensorQuantization, dequantized_bias, quantize_activation
-from qcompiler.graph.storage import Coded, WeightStorage
+from qcompiler.graph.qdq import TensorQuantization, quantize_activation
 from qcompiler.graph.weighted import WeightedNode, array_of, is_constant, weighted, weighted_nodes
 from qcompiler.low_bit.narrow import (
     GROUP_HELP,
@@ -46,13 +43,13 @@ from qcompiler.low_bit.narrow import (
     narrow_weights,
     refuse_unfit,
 )
+from qcompiler.low_bit.static_weights import StaticWeights, WeightChoice
 from qcompiler.numerics.affine import affine_parameters, symmetric_parameters
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 from qcompiler.pipeline.options import option
 
-INT32_LIMIT = 2**31 - 1
-BIAS_LIMIT = 2**30
-"""Half of the accumulator's range is left to the products."""
+_SERVED = "qcompiler.int8_static_served"
+"""``ir.Node.meta``: whether a pass of this kind quantized a node, and reported it, for one right behind it."""
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Ops whose absence from the report a user would wonder about."""
@@ -100,60 +97,68 @@ class Int8Static(Pass):
         refuse_unfit(self.narrow, target, self.name)
 
     def statistics(self, context: PassContext) -> Sequence[Request]:
-        plan, narrow = self._plan(context), self.narrow
+        plan = self._plan(context)
         ranges = [
             self._range(value, context)
             for value in plan.values
             if value not in plan.same_scale and not is_constant(value)
         ]
         views = [view for view in map(weighted, plan.integer) if view is not None]
-        grams = [] if narrow is None else [narrow.request(view, context) for view in views]
+        asked = [(view, self._choice(view.name, context).narrow) for view in views]
+        grams = [narrow.request(view, context) for view, narrow in asked if narrow is not None]
         return [*ranges, *(request for request in grams if request is not None)]
 
     def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
         plan = self._plan(context)
         stored = self._stored(context)
-        decisions = list(_explain(context, plan, {view.name for view in stored}, self.narrow))
+        decisions = list(self._explained(context, plan, {view.name for view in stored}))
         scales = self._quantize_values(context, plan, statistics)
-        storage = WeightStorage(context.target.weight.largest_code, self.clip_mse)
-        views = [
-            view for view in map(weighted, plan.integer) if view is not None and view.activation in scales
-        ]
-        least = self._least_scales(views, scales)
-        coders = {view.name: self._coder(view, context, statistics, least) for view in views}
-        for view in views:
-            coder = coders[view.name]
-            self._quantize_weight(view, scales[view.activation], storage, least.get(self._key(view)), coder)
+        views = [view for view in map(weighted, plan.integer) if view is not None]
+        weights = StaticWeights(context, statistics, scales, partial(self._choice, context=context))
+        weights.store([view for view in views if view.activation in scales])
         for view in stored:
-            is_table = view.node.op_type == "Gather"
-            storage.store(view, view.output_axis if is_table or self.per_channel else None)
+            weights.store_alone(view)
         for value, readers in plan.values.items():
             quantize_activation(value, scales[value], readers)
+        for node in (*plan.integer, *(view.node for view in stored)):
+            node.meta[_SERVED] = node.name in context.partners
         return PassReport(self.name, tuple(decisions))
+
+    def _own(self, name: str, context: PassContext) -> Int8Static:
+        """The pass whose options are for a node's weight: this one, or one right behind it that is for it."""
+        partner = context.partners.get(name)
+        return partner if isinstance(partner, Int8Static) else self
+
+    def _choice(self, name: str, context: PassContext) -> WeightChoice:
+        own = self._own(name, context)
+        return WeightChoice(own.per_channel, own.clip_mse, own.narrow)
+
+    def _selected(self, context: PassContext) -> frozenset[str]:
+        """Nodes of this pass and of those beside it: where values are quantized is decided once for all of them."""
+        return context.selected | context.partners.keys()
 
     def _plan(self, context: PassContext) -> Placement:
         graph, target = context.model.graph, context.target
-        in_main_graph = set(graph)
+        in_main_graph, selected = set(graph), self._selected(context)
         anchors = [
             view.node
             for view in weighted_nodes(context.model)
-            if view.name in context.selected
-            and view.node in in_main_graph
-            and target.support(view.node).static
+            if view.name in selected and view.node in in_main_graph and target.support(view.node).static
         ]
-        others = [node for node in graph if node.name in context.selected]
+        others = [node for node in graph if node.name in selected]
         return place(graph, anchors, others, target)
 
     def _stored(self, context: PassContext) -> list[WeightedNode]:
         """Nodes whose weight alone is stored in int8, because the target can only expand it."""
-        views = [view for view in weighted_nodes(context.model) if view.name in context.selected]
+        selected = self._selected(context)
+        views = [view for view in weighted_nodes(context.model) if view.name in selected]
         support = {view.name: context.target.support(view.node) for view in views}
         return [
             view
             for view in views
             if support[view.name].weight_only
             and not support[view.name].static
-            and (self.embeddings or view.node.op_type != "Gather")
+            and (self._own(view.name, context).embeddings or view.node.op_type != "Gather")
         ]
 
     def _range(self, value: ir.Value, context: PassContext) -> Range:
@@ -176,55 +181,24 @@ class Int8Static(Pass):
             scales[value] = tensor_quantization(low, high, context.target.activation)
         return scales
 
-    def _coder(
-        self,
-        view: WeightedNode,
-        context: PassContext,
-        statistics: Statistics,
-        least: Mapping[tuple[int, int | None], npt.NDArray[np.float32]],
-    ) -> Callable[[], Coded] | None:
-        narrow = self.narrow
-        if narrow is None or narrow.refusal(view):
-            return None
-        return partial(narrow.coded, view, context, statistics, least.get(self._key(view)))
-
-    def _axis(self, view: WeightedNode) -> int | None:
-        return view.output_axis if self.per_channel and not _mixes_channels(view) else None
-
-    def _key(self, view: WeightedNode) -> tuple[int, int | None]:
-        return id(view.weight), self._axis(view)
-
-    def _least_scales(
-        self, views: Sequence[WeightedNode], scales: Mapping[ir.Value, TensorQuantization]
-    ) -> dict[tuple[int, int | None], npt.NDArray[np.float32]]:
-        """Smallest scale of every weight at which the biases of all nodes that share it fit the accumulator."""
-        least: dict[tuple[int, int | None], npt.NDArray[np.float32]] = {}
-        for view in views:
-            if view.bias is not None:
-                bias = array_of(view.bias).astype(np.float32)
-                own = least_weight_scale(bias, scales[view.activation].scale, self._axis(view))
-                least[self._key(view)] = np.maximum(own, least.get(self._key(view), own))
-        return least
-
-    def _quantize_weight(
-        self,
-        view: WeightedNode,
-        activation: TensorQuantization,
-        storage: WeightStorage,
-        least_scale: npt.NDArray[np.float32] | None,
-        coder: Callable[[], Coded] | None,
-    ) -> None:
-        scale = storage.store(view, self._axis(view), least_scale=least_scale, coder=coder)
-        if view.bias is None:
-            return
-        bias_scale = (scale * activation.scale).astype(np.float32)
-        codes = bias_codes(array_of(view.bias).astype(np.float32), bias_scale)
-        view.node.replace_input_with(2, dequantized_bias(view.bias, codes, bias_scale))
-
-
-def _mixes_channels(view: WeightedNode) -> bool:
-    """Whether an index of the weight's output axis stands for one channel of every group: they share a scale."""
-    return view.node.op_type == "ConvTranspose" and view.group > 1
+    def _explained(self, context: PassContext, plan: Placement, stored: set[str]) -> Iterator[NodeDecision]:
+        """One line for every node that holds a weight or that the target could run in integers."""
+        integer, activation = set(plan.integer), context.target.activation.dtype.name.lower()
+        main_graph = set(context.model.graph)
+        for node in context.model.graph.all_nodes():
+            name, support = str(node.name), context.target.support(node)
+            view = weighted(node)
+            if node in integer:
+                weight = "" if view is None else f" x {self._choice(name, context).words(view, context)}"
+                yield NodeDecision(name, node.op_type, "quantized", f"{activation}{weight}")
+            elif name in stored:
+                detail = "weight stored in int8, activation in float"
+                yield NodeDecision(name, node.op_type, "quantized", detail, stored_only=True)
+            elif node.meta.get(_SERVED):
+                continue
+            elif view is not None or support.static or node.op_type in PRODUCTS:
+                reason = _reason(node, support, node in main_graph, name in context.selected)
+                yield NodeDecision(name, node.op_type, "skipped", reason)
 
 
 def tensor_quantization(low: float, high: float, activation: ActivationFormat) -> TensorQuantization:
@@ -234,47 +208,6 @@ def tensor_quantization(low: float, high: float, activation: ActivationFormat) -
     else:
         scale, zero_point = affine_parameters(low, high, activation.code_range)
     return TensorQuantization(scale, zero_point, activation.dtype)
-
-
-def least_weight_scale(
-    bias: npt.NDArray[np.float32], activation_scale: np.float32, axis: int | None
-) -> npt.NDArray[np.float32]:
-    """Smallest weight scale, ``[N]`` or 0-D, at which the bias still fits the accumulator.
-
-    A channel whose weights are all but zero has a scale so small that its bias would need more than 32 bits; with
-    the larger scale its weights round to zero, which they are in effect.
-    """
-    magnitude = np.abs(bias) if axis is not None else np.abs(bias).max(initial=0.0)
-    return np.asarray(magnitude / (float(activation_scale) * BIAS_LIMIT), np.float32)
-
-
-def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    """int32 codes of a bias ``[N]`` for the accumulator's scale, ``[N]`` or 0-D."""
-    codes = np.rint(bias.astype(np.float64) / scale)
-    return np.clip(codes, -INT32_LIMIT, INT32_LIMIT).astype(np.int32)
-
-
-def _explain(
-    context: PassContext, plan: Placement, stored: set[str], narrow: NarrowWeights | None
-) -> Iterator[NodeDecision]:
-    """One line for every node that holds a weight or that the target could run in integers."""
-    integer, activation = set(plan.integer), context.target.activation.dtype.name.lower()
-    main_graph = set(context.model.graph)
-    for node in context.model.graph.all_nodes():
-        name, support = str(node.name), context.target.support(node)
-        view = weighted(node)
-        if node in integer:
-            weight = f"int{context.target.weight.bits} weight"
-            if view is not None and narrow is not None:
-                weight = narrow.words(view, context)
-            detail = activation if view is None else f"{activation} x {weight}"
-            yield NodeDecision(name, node.op_type, "quantized", detail)
-        elif name in stored:
-            detail = "weight stored in int8, activation in float"
-            yield NodeDecision(name, node.op_type, "quantized", detail, stored_only=True)
-        elif view is not None or support.static or node.op_type in PRODUCTS:
-            reason = _reason(node, support, node in main_graph, name in context.selected)
-            yield NodeDecision(name, node.op_type, "skipped", reason)
 
 
 def _reason(node: ir.Node, support: Support, in_main_graph: bool, selected: bool) -> str:

@@ -48,6 +48,8 @@ def gram_groups(
 
 def _product_bytes(request: Gram, values: Mapping[str, ir.Value], unknown: int) -> int:
     value = values.get(request.value)
+    if request.window is not None:
+        return request.window.size**2 * _FLOAT_BYTES * (2 if request.drift else 1)
     channels = value.shape[request.axis] if value is not None and value.shape else None
     if not isinstance(channels, int):
         return unknown

@@ -135,13 +135,14 @@ class GramSum(Probe):
 
     def __init__(self, request: Gram) -> None:
         super().__init__(request.value)
-        self._drift, self._axis = request.drift, request.axis
+        self._request = request
         self._sums: list[npt.NDArray[np.float32]] = []
         self._rows = 0
 
     def attach(self, tap: Tap) -> list[ir.Value]:
-        product, rows = tap.gram(self._axis)
-        return [rows, product, *([tap.drift(self._axis)] if self._drift else [])]
+        axis, window = self._request.axis, self._request.window
+        product, rows = tap.gram(axis, window)
+        return [rows, product, *([tap.drift(axis, window)] if self._request.drift else [])]
 
     def update(self, outputs: Sequence[Array]) -> None:
         rows, *products = outputs
@@ -158,7 +159,7 @@ class GramSum(Probe):
         for total in self._sums:
             total /= np.float32(max(self._rows, 1))
         sums, self._sums = self._sums, []
-        return (sums[0], sums[1]) if self._drift else sums[0]
+        return (sums[0], sums[1]) if self._request.drift else sums[0]
 
 
 class RowSample(Probe):

@@ -7,6 +7,7 @@ question get one answer.  All of them are reduced over every axis but the channe
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 
@@ -81,11 +82,32 @@ class ChannelMeanSquare:
 
 
 @dataclass(frozen=True)
+class Window:
+    """What a convolution sees of a value ``[N, C, ...]`` at each place; the tuples are as its attributes.
+
+    Attributes:
+        channels: C.
+    """
+
+    channels: int
+    kernel_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Elements of a window: of a row of the weight ``[M, C, k...]``, and in its order."""
+        return self.channels * math.prod(self.kernel_shape)
+
+
+@dataclass(frozen=True)
 class Gram:
     """X'X / rows of a value seen as rows ``[rows, C]``, C its last axis: answered by float32 ``[C, C]``.
 
     Attributes:
         axis: another axis than the last: 1 for what a convolution of 1x1 multiplies.
+        window: for other convolutions, with axis 1: rows are windows, C is ``window.size``.
         drift: also (X_float - X)'X / rows ``[C, C]``, X_float being the same value in the float model on the same
             data (arXiv:2504.02692): answered by ``(gram, drift)``.
     """
@@ -93,6 +115,7 @@ class Gram:
     value: str
     drift: bool = False
     axis: int = -1
+    window: Window | None = None
 
 
 Request = Range | ChannelRange | ChannelAbsMax | ChannelMean | ChannelMeanSquare | Rows | Gram

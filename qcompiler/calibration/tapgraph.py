@@ -5,12 +5,14 @@ Activations never leave the runtime; what comes back is as small as the statisti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from qcompiler.calibration.requests import Window
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.qdq import add_initializer
 
@@ -54,12 +56,12 @@ class Tap:
         zero = self._constant(np.array(0, np.float32))
         return self._add("ReduceSum", [self._add("Mul", [self.value, zero], {})], {"keepdims": 0})
 
-    def gram(self, axis: int = -1) -> list[ir.Value]:
+    def gram(self, axis: int = -1, window: Window | None = None) -> list[ir.Value]:
         """X'X ``[C, C]`` and the number of rows ``[1]`` int64, X being the value as ``[rows, C]``, C its ``axis``."""
-        rows = self._rows(self._with_last(self.value, axis))
+        rows = self._rows_of(self.value, axis, window)
         return [self._product(rows, rows), self._height(rows)]
 
-    def drift(self, axis: int = -1) -> ir.Value:
+    def drift(self, axis: int = -1, window: Window | None = None) -> ir.Value:
         """(X_float - X)'X ``[C, C]``, X_float being the value's twin.
 
         Raises:
@@ -71,8 +73,8 @@ class Tap:
                 "unknown; use solver gptq instead of gptaq."
             )
         difference = self._add("Sub", [self._twin, self.value], {})
-        moved, value = self._with_last(difference, axis), self._with_last(self.value, axis)
-        return self._product(self._rows(moved), self._rows(value))
+        moved, value = (self._rows_of(item, axis, window) for item in (difference, self.value))
+        return self._product(moved, value)
 
     def spread_rows(self, count: int) -> ir.Value:
         """At most ``count`` rows of the value seen as ``[rows, C]``: one from each of ``count`` equal parts.
@@ -101,17 +103,33 @@ class Tap:
         flat = self._add("Concat", [last, width], {"axis": 0}, ir.DataType.INT64)
         return self._add("Reshape", [value, flat], {})
 
-    def _with_last(self, value: ir.Value, axis: int) -> ir.Value:
-        """A value with ``axis`` moved to the end."""
+    def _rows_of(self, value: ir.Value, axis: int, window: Window | None) -> ir.Value:
+        """A value, or its windows, with ``axis`` moved to the end and seen as rows."""
+        if window is not None:
+            value = self._windows(value, window)
         if axis == -1:
-            return value
+            return self._rows(value)
         if self.value.shape is None:
             raise UnsupportedError(
-                f"the rank of {self.value.name!r} is unknown; no statistic of axis {axis} of it."
+                f"the rank of {self.value.name!r} is unknown; no statistic of its axis {axis}."
             )
         rank = len(self.value.shape)
         others = [other for other in range(rank) if other != axis % rank]
-        return self._add("Transpose", [value], {"perm": [*others, axis % rank]})
+        return self._rows(self._add("Transpose", [value], {"perm": [*others, axis % rank]}))
+
+    def _windows(self, value: ir.Value, window: Window) -> ir.Value:
+        """``[N, C * k..., ...]``: every element of every window, by a convolution that picks them."""
+        size = math.prod(window.kernel_shape)
+        picks = np.eye(size, dtype=np.float32).reshape(size, 1, *window.kernel_shape)
+        kernel = self._constant(np.tile(picks, (window.channels, *[1] * (picks.ndim - 1))))
+        attributes: dict[str, int | Sequence[int]] = {
+            "group": window.channels,
+            "kernel_shape": window.kernel_shape,
+            "strides": window.strides,
+            "pads": window.pads,
+            "dilations": window.dilations,
+        }
+        return self._add("Conv", [value, kernel], attributes)
 
     def _height(self, rows: ir.Value) -> ir.Value:
         return self._add("Shape", [rows], {"start": 0, "end": 1}, ir.DataType.INT64)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.base import Target
-from qcompiler.calibration.requests import Gram
+from qcompiler.calibration.requests import Gram, Window
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.graph.narrow_codes import LEAST_OPSET, narrow_codes
@@ -31,6 +31,9 @@ from qcompiler.pipeline.base import PassContext
 USUAL_GROUP = 32
 NODE_BYTES = 1200
 """What the nodes that widen one weight take in the file, about: 700 bytes for int4, 1200 for the others."""
+
+PLACES = 1024
+"""So many places of a picture are enough to look at, about: the windows of all take k * k times its memory."""
 
 WEIGHTS_HELP = "bits of weights in the file; below 8 they become int8 when the model is loaded"
 GROUP_HELP = (
@@ -103,10 +106,17 @@ class NarrowWeights:
 
     def request(self, view: WeightedNode, context: PassContext) -> Gram | None:
         """The statistic that the solver needs of what a weight multiplies; None where there is none to be had."""
-        observed = self.from_inputs and not self.refusal(view) and _multiplies_rows(view)
-        if not observed or {view.node.graph, view.activation.graph} != {context.model.graph}:
+        if not self.from_inputs or self.refusal(view):
             return None
-        return Gram(str(view.activation.name), axis=1 if view.node.op_type == "Conv" else -1)
+        if {view.node.graph, view.activation.graph} != {context.model.graph}:
+            return None
+        if view.node.op_type in PRODUCTS:
+            return Gram(str(view.activation.name))
+        window = _window(view)
+        if window is None:
+            return None
+        moves = {*window.kernel_shape, *window.strides} != {1} or any(window.pads)
+        return Gram(str(view.activation.name), axis=1, window=window if moves else None)
 
     def coded(
         self,
@@ -157,7 +167,7 @@ class NarrowWeights:
         grouped = "per channel" if stored.group == rows else f"g{stored.group}"
         solver = str(self.solver)
         if self.from_inputs and self.request(view, context) is None:
-            solver = f"mse in the place of {solver}, as its windows are not observed"
+            solver = f"mse in the place of {solver}, as what it reads is not observed"
         if not context.target.widens_codes:
             return f"int8 weight on the levels of {stored.name} {grouped}, {solver}; in 8 bits in this target's files"
         return (
@@ -241,8 +251,22 @@ def _shape(view: WeightedNode) -> tuple[int, int]:
     return math.prod(shape) // shape[view.output_axis], shape[view.output_axis]
 
 
-def _multiplies_rows(view: WeightedNode) -> bool:
-    """Whether every output is a product with a row of the activation: windows of several pixels are not rows."""
-    if view.node.op_type in PRODUCTS:
-        return True
-    return view.node.op_type == "Conv" and view.group == 1 and set(view.weight_shape[2:]) <= {1}
+def _window(view: WeightedNode) -> Window | None:
+    """What a convolution reads at each place; None where groups of channels read different windows."""
+    node, shape = view.node, view.weight_shape
+    if view.group != 1 or view.activation.shape is None:
+        return None
+    padding = node.attributes.get("auto_pad")
+    if padding is not None and padding.as_string() not in ("NOTSET", "VALID"):
+        return None
+    rank = len(shape) - 2
+
+    def numbers(name: str, default: int, count: int) -> tuple[int, ...]:
+        attribute = node.attributes.get(name)
+        return (default,) * count if attribute is None else tuple(map(int, attribute.as_ints()))
+
+    places = [axis if isinstance(axis, int) else 1 for axis in view.activation.shape[2:]]
+    skip = max(1, math.isqrt(math.prod(places) // PLACES))  # neighbouring windows say nearly the same
+    strides = tuple(skip * stride for stride in numbers("strides", 1, rank))
+    pads, dilations = numbers("pads", 0, 2 * rank), numbers("dilations", 1, rank)
+    return Window(shape[1], tuple(shape[2:]), strides, pads, dilations)

@@ -1,4 +1,7 @@
-"""Analytic bias correction (arXiv:1906.04721, section 4.2): the mean that rounding a weight adds to an output."""
+"""Biases: their codes beside integer products, and what rounding a weight adds to an output on average.
+
+The latter is analytic bias correction (arXiv:1906.04721, section 4.2).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
+
+INT32_LIMIT = 2**31 - 1
+BIAS_LIMIT = 2**30
+"""Half of the accumulator's range is left to the products."""
 
 
 def mean_shift(error: Array, mean: Array, group: int = 1) -> npt.NDArray[np.float64]:
@@ -24,3 +31,21 @@ def mean_shift(error: Array, mean: Array, group: int = 1) -> npt.NDArray[np.floa
     per_group = summed.reshape(group, outputs // group, inputs)
     shift = np.einsum("gnc,gc->gn", per_group, np.asarray(mean, np.float64).reshape(group, inputs))
     return np.asarray(shift.reshape(-1))
+
+
+def least_weight_scale(
+    bias: npt.NDArray[np.float32], activation_scale: np.float32, axis: int | None
+) -> npt.NDArray[np.float32]:
+    """Smallest weight scale, ``[N]`` or 0-D, at which the bias still fits the accumulator.
+
+    A channel whose weights are all but zero has a scale so small that its bias would need more than 32 bits; with
+    the larger scale its weights round to zero, which they are in effect.
+    """
+    magnitude = np.abs(bias) if axis is not None else np.abs(bias).max(initial=0.0)
+    return np.asarray(magnitude / (float(activation_scale) * BIAS_LIMIT), np.float32)
+
+
+def bias_codes(bias: npt.NDArray[np.float32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """int32 codes of a bias ``[N]`` for the accumulator's scale, ``[N]`` or 0-D."""
+    codes = np.rint(bias.astype(np.float64) / scale)
+    return np.clip(codes, -INT32_LIMIT, INT32_LIMIT).astype(np.int32)

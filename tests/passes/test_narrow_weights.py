@@ -96,9 +96,7 @@ def test_bits_are_counted_with_zero_points_ratios_and_scales(static: qcompiler.C
 
 def test_every_weight_says_how_it_is_stored_and_solved(static: qcompiler.CompileResult) -> None:
     first, second, third, last = (text for text in details(static).values() if " x " in text)
-    assert first == (
-        "uint8 x int8 from int4 g32, mse in the place of gptq, as its windows are not observed: 4.36 bits"
-    )
+    assert first == "uint8 x int8 from int4 g32, gptq: 4.36 bits"
     assert second == "uint8 x int8 weight (its 576 weights are too few for int4 to save bytes)"
     assert third == "uint8 x int8 from int4 g32, gptq: 4.75 bits"
     assert last == "uint8 x int8 from int4 g32, gptq: 4.38 bits"
@@ -174,6 +172,37 @@ def test_a_target_that_widens_nothing_says_that_its_files_hold_eight_bits(tmp_pa
     assert result.manifest.bits.quantized > 8
     assert result.verification is not None
     assert result.verification.passed
+
+
+def test_passes_side_by_side_share_one_placement(tmp_path: Path) -> None:
+    """Other bits for other nodes: what is between them is quantized once, and every node is reported once."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "passes:\n"
+        "  - int8_static: {exclude: [Conv_4, Gemm_8]}\n"
+        "  - int8_static: {weights: int4, include: [Conv_4]}\n"
+        "  - int8_static: {weights: int3, group: 64, include: [Gemm_8]}\n"
+        "  - bias_correction\n"
+    )
+    mixed = qcompiler.compile(
+        network(), recipe=recipe, calibration=feeds(), output=tmp_path / "mixed", options=NUMERICS
+    )
+    plain = compiled(tmp_path / "plain", "int8_static,bias_correction")
+    assert [item.kernel for item in mixed.kernels] == [item.kernel for item in plain.kernels]
+    operators = [
+        sum(node.op_type == kind for node in onnx.load(result.path).graph.node)
+        for result in (mixed, plain)
+        for kind in ("QuantizeLinear", "DequantizeLinear")
+    ]
+    assert operators[:2] == operators[2:]
+    decisions = [item for report in mixed.passes[:3] for item in report.nodes]
+    assert len({item.node for item in decisions}) == len(decisions)
+    found = {item.node: item.detail for item in decisions}
+    assert found["Conv_0"] == "uint8 x int8 weight"
+    assert found["Conv_4"].startswith("uint8 x int8 from int4 g32, gptq")
+    assert found["Gemm_8"].startswith("uint8 x int8 from int3 g64, gptq")
+    assert mixed.verification is not None
+    assert mixed.verification.passed
 
 
 def test_tied_weights_are_stored_once(tmp_path: Path) -> None:

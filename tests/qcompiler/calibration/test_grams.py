@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnx.helper
+import onnx.reference
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import ShapeInferencePass
@@ -12,7 +14,7 @@ from qcompiler.calibration import collect as collecting
 from qcompiler.calibration.collect import collect
 from qcompiler.calibration.grams import gram_groups
 from qcompiler.calibration.probes import GramSum
-from qcompiler.calibration.requests import ChannelMeanSquare, Gram, Range, Request
+from qcompiler.calibration.requests import ChannelMeanSquare, Gram, Range, Request, Window
 from qcompiler.errors import UnsupportedError
 
 MODEL = """
@@ -123,3 +125,33 @@ def test_gram_of_another_axis_is_what_a_convolution_of_one_pixel_multiplies() ->
     rows = np.moveaxis(pictures, 1, -1).reshape(-1, 3)
     # float32 products and sums, in another order.
     np.testing.assert_allclose(gram, rows.T @ rows / len(rows), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window(3, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+        Window(3, (3, 2), (2, 1), (0, 1, 1, 0), (1, 2)),
+        Window(3, (1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+    ],
+)
+def test_gram_of_windows_is_what_a_convolution_multiplies(window: Window) -> None:
+    """Its quadratic form is the sum of squares that the convolution itself gives, for any kernel."""
+    header = '<ir_version: 10, opset_import: ["" : 21]> net'
+    model = ir.from_onnx_text(f"{header} (float[N, 3, 6, 7] x) => (float[N, 3, 6, 7] y) {{ y = Relu (x) }}")
+    ShapeInferencePass()(model)
+    pictures = np.random.default_rng(0).normal(0, 1, (6, 3, 6, 7)).astype(np.float32)
+    request = Gram("x", axis=1, window=window)
+    gram, _ = collect(model, [request], [{"x": pictures[:2]}, {"x": pictures[2:]}]).gram(request)
+    kernel = np.random.default_rng(1).normal(0, 1, (4, 3, *window.kernel_shape)).astype(np.float32)
+    attributes = {name: list(getattr(window, name)) for name in ("strides", "pads", "dilations")}
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+    feeds = {"x": pictures, "w": kernel}
+    (found,) = onnx.reference.ReferenceEvaluator(node).run(None, feeds)
+    output = np.asarray(found, np.float32)
+    rows = output.size // 4
+    flat = kernel.reshape(4, -1).T
+    # float32 products and sums, in another order.
+    np.testing.assert_allclose(
+        np.diag(flat.T @ gram @ flat), np.square(output).sum(axis=(0, 2, 3)) / rows, rtol=1e-4
+    )
