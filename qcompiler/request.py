@@ -110,8 +110,8 @@ def resolve(
     return Request(
         tuple(made),
         resolved,
-        (*written.include, *_globs(include)),
-        (*written.exclude, *_globs(exclude)),
+        (*written.include, *globs(include)),
+        (*written.exclude, *globs(exclude)),
         notes,
     )
 
@@ -149,6 +149,6 @@ def _completed(made: list[Selected], target: Target) -> tuple[list[Selected], tu
     return [*made, Selected(added)], (note,)
 
 
-def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
+def globs(given: str | Sequence[str]) -> tuple[str, ...]:
     """One glob is a sequence of letters too, and never meant so."""
     return (given,) if isinstance(given, str) else tuple(given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from qcompiler.pipeline.journal import Journal
 from qcompiler.pipeline.run import Pipeline
 from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.samples import Samples
-from qcompiler.search.choices import rounded_words
-from qcompiler.search.facts import FLOAT, Assignment, Problem
-from qcompiler.search.recipe import steps_of, words
+from qcompiler.search.facts import Assignment, Problem
+from qcompiler.search.recipe import recipe_text, words
+from qcompiler.search.variants import Variant
 
 KEPT_BUILDS = 3
 """Builds whose graphs stay in memory; the files of all stay."""
@@ -69,11 +68,15 @@ class Builds:
 
     def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
         """The deployed model of an assignment, at a path of its own."""
-        chosen = {name: choice for name, choice in sorted(assignment.items()) if choice != FLOAT}
-        text = json.dumps([chosen, rounded, words(self.target, self.target.name)])
+        return self.build_variant(assignment, Variant(), rounded=rounded)
+
+    def build_variant(self, assignment: Assignment, variant: Variant, *, rounded: bool = False) -> Build:
+        """The same of one way of making a pipeline of it."""
+        steps = variant.steps(self.problem, self.reference, assignment, rounded=rounded)
+        text = recipe_text(steps, words(self.target, self.target.name), "")
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         if key not in self._kept:
-            self._kept[key] = self._build(chosen, self.folder / "builds" / key, rounded=rounded)
+            self._kept[key] = self._build(steps, self.folder / "builds" / key)
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT_BUILDS:
             self._kept.popitem(last=False)
@@ -84,8 +87,7 @@ class Builds:
         if self.progress is not None:
             self.progress(label, done, total)
 
-    def _build(self, assignment: Assignment, folder: Path, *, rounded: bool) -> Build:
-        steps = steps_of(self.problem, self.reference, assignment, rounded_words if rounded else str)
+    def _build(self, steps: Sequence[Selected], folder: Path) -> Build:
         pipeline = Pipeline(
             self.reference,
             [step.item for step in steps],
@@ -104,8 +106,9 @@ class Builds:
 
 
 def _owners(steps: Sequence[Selected]) -> list[str]:
-    """What decides the codes that a pass solves: its words, and those of its kind beside it, whose nodes it may serve."""
-    spelled = [words(step.item, step.item.name) for step in steps]
+    """What decides the codes that a pass solves: its words, those of its kind beside it, and transforms before."""
+    before = " ".join(words(step.item, step.item.name) for step in steps if not step.item.quantizes)
+    spelled = [f"{before} {words(step.item, step.item.name)}".strip() for step in steps]
     kinds = [type(step.item) for step in steps]
     static = [
         " ".join(text for text, kind in zip(spelled, kinds, strict=True) if kind is own) for own in kinds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -59,21 +59,39 @@ def steps_of(
     return tuple(made)
 
 
+def literal_names(reference: ir.Model, nodes: Iterable[str]) -> tuple[str, ...]:
+    """Globs of nodes of a prepared model, in graph order."""
+    wanted = frozenset(nodes)
+    found = (node for node in reference.graph.all_nodes() if node.name in wanted)
+    return tuple(dict.fromkeys(literal(origin_of(node)) for node in found))
+
+
 def literal(name: str) -> str:
     """A glob that matches this name and no other."""
     escaped = _SPECIAL.sub(r"[\1]", name)
     return f"[{escaped[0]}]{escaped[1:]}" if name.startswith(OPERATOR_PREFIX) else escaped
 
 
-def recipe_text(steps: Iterable[Selected], target: str, note: str) -> str:
+def recipe_text(
+    steps: Iterable[Selected],
+    target: str,
+    note: str = "",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> str:
     """A recipe in YAML.
 
     Args:
         steps: passes with their nodes.
         target: as ``--target`` spells it.
         note: a comment above it, a line or more.
+        include: globs of the whole pipeline.
+        exclude: globs of the whole pipeline.
     """
-    content = {"target": target, "passes": [{step.item.name: _entry(step)} for step in steps]}
+    content: dict[str, object] = {"target": target}
+    content |= {"include": list(include)} if include else {}
+    content |= {"exclude": list(exclude)} if exclude else {}
+    content["passes"] = [{step.item.name: _entry(step)} for step in steps]
     comment = "".join(f"# {line}\n" for line in note.splitlines())
     return comment + yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
 

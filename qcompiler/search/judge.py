@@ -1,0 +1,115 @@
+"""Judging deployed models: bytes of their files, milliseconds of a run, and what the user's metric lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcompiler.result import manifest_path, result_files
+from qcompiler.search.facts import Totals, Workbench
+from qcompiler.search.losses import Yardstick
+from qcompiler.search.metrics import Metric
+from qcompiler.search.sensitivity import loss_feeds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A deployed model.
+
+    Attributes:
+        value: of the metric.
+        surrogate: the loss that estimates are in, of the whole model.
+        totals: with the drop of the metric as its loss.
+    """
+
+    value: float
+    surrogate: float
+    totals: Totals
+
+
+@dataclass
+class Judge:
+    """Measures deployed models of one search in the same way.
+
+    Attributes:
+        bench: the search's.
+        metric: what the user judges by.
+        yardstick: the loss that stands for it.
+        float_value: the metric of the float model.
+        float_ms: time of one run of it; 0 where the target's models are not timed here.
+    """
+
+    bench: Workbench
+    metric: Metric
+    yardstick: Yardstick
+    float_value: float
+    float_ms: float
+
+    @classmethod
+    def of(cls, bench: Workbench, metric: Metric) -> Judge:
+        """Measure the float model.
+
+        Raises:
+            QCompilerError: the metric cannot be computed of it.
+        """
+        yardstick = Yardstick.of(
+            bench.reference, loss_feeds(bench), kind=metric.surrogate, threads=bench.threads
+        )
+        value = metric.measure(_open(bench, bench.float_path))
+        return cls(bench, metric, yardstick, value, _float_ms(bench))
+
+    @property
+    def timed(self) -> bool:
+        """Whether models of the target can be timed on this machine."""
+        return self.float_ms > 0
+
+    @property
+    def float_totals(self) -> Totals:
+        """Of the float model."""
+        return Totals(size_of(self.bench.float_path), self.float_ms, 0.0)
+
+    def judge(self, path: Path) -> Judged:
+        """Measure one model."""
+        session = self.bench.target.session(path, threads=self.bench.threads)
+        value = self.metric.measure(session)
+        totals = Totals(size_of(path), self.latency_ms(path), self.metric.loss(value, self.float_value))
+        return Judged(value, self.yardstick.loss(session), totals)
+
+    def latency_ms(self, path: Path) -> float:
+        """Time of a run, by its ratio to the float model's beside it."""
+        if not self.timed:
+            return 0.0
+        found = measure_ms({"float": self.bench.float_path, "model": path}, self.bench)
+        return self.float_ms * found["model"] / found["float"]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a compiled model's files, without the manifest."""
+    return sum(file.stat().st_size for file in result_files(path) if file != manifest_path(path))
+
+
+def measure_ms(paths: Mapping[str, Path], bench: Workbench) -> dict[str, float]:
+    """Median milliseconds of one run of each model, timed in turns on the first feed that was held out."""
+    from qcompiler.measure.latency import measure_latency
+    from qcompiler.measure.sessions import session_runner, timing_session
+
+    feed = next(iter(bench.samples.held_out))
+    runners = {
+        name: session_runner(timing_session(path, threads=bench.threads), [feed])
+        for name, path in paths.items()
+    }
+    found = measure_latency(runners, rounds=11, max_seconds=4.0)
+    return {name: stats.median_ms for name, stats in found.items()}
+
+
+def _open(bench: Workbench, path: Path):  # type: ignore[no-untyped-def]
+    from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+    return open_file(path, session_options(threads=bench.threads))
+
+
+def _float_ms(bench: Workbench) -> float:
+    if bench.target.caveat() or bench.target.untimed:
+        return 0.0
+    return measure_ms({"float": bench.float_path}, bench)["float"]
