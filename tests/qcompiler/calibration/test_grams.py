@@ -144,8 +144,8 @@ def test_gram_of_windows_is_what_a_convolution_multiplies(window: Window) -> Non
     request = Gram("x", axis=1, window=window)
     gram, _ = collect(model, [request], [{"x": pictures[:2]}, {"x": pictures[2:]}]).gram(request)
     kernel = np.random.default_rng(1).normal(0, 1, (4, 3, *window.kernel_shape)).astype(np.float32)
-    attributes = {name: list(getattr(window, name)) for name in ("strides", "pads", "dilations")}
-    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+    strides, pads, dilations = list(window.strides), list(window.pads), list(window.dilations)
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=strides, pads=pads, dilations=dilations)
     feeds = {"x": pictures, "w": kernel}
     (found,) = onnx.reference.ReferenceEvaluator(node).run(None, feeds)
     output = np.asarray(found, np.float32)
