@@ -7,7 +7,8 @@ escaped: Plotly reads a little HTML in text.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,3 +67,29 @@ def drawn(traces: Sequence[Any], *, height: int, **layout: Any) -> go.Figure:
 def safe(text: str) -> str:
     """Text that Plotly shows as it is."""
     return html.escape(text, quote=False)
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names of nodes without the first and last parts of a path that all of them share."""
+    paths = {name: name.strip("/").split("/") for name in names}
+    if len(paths) < 2:
+        return {name: name for name in names}
+    first, last = _alike(paths.values()), _alike(path[::-1] for path in paths.values())
+    shown = {name: path[first : len(path) - last] or path[-1:] for name, path in paths.items()}
+    return {name: "/".join(path) for name, path in shown.items()}
+
+
+def _alike(paths: Iterable[list[str]]) -> int:
+    """How many parts all paths begin with."""
+    columns = zip(*paths, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, columns))
+
+
+def in_lines(name: str, width: int = 18) -> str:
+    """A name as lines of about ``width`` letters, broken behind its slashes; escaped."""
+    lines = [""]
+    for part in name.replace("/", "/\n").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "<br>".join(map(safe, lines))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qcompiler.report.html.chart import ACCENT, INK, MUTED, SURFACE, drawn, safe
+from qcompiler.report.html.chart import ACCENT, INK, MUTED, SURFACE, drawn, in_lines, safe, short_names
 from qcompiler.report.html.page import BytesPart, FrontRow, NodeRow, Page, Spread
 from qcompiler.report.units import megabytes
 from qcompiler.verify.metrics import EXACT_DB
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SLOWEST = 12
 """Nodes in the chart of times."""
 
-LABEL = 30
+LABEL = 26
 """Letters of a node's name beside a bar; the last ones tell nodes apart."""
 
 _BITS = re.compile(r"(?:int|nf|fp|float|mx\w*?)(\d+)")
@@ -59,12 +59,13 @@ def _treemap(parts: Sequence[BytesPart]) -> go.Figure | None:
     kinds = dict.fromkeys(item.format for item in parts)
     sums = {kind: sum(item.size_bytes for item in parts if item.format == kind) for kind in kinds}
     leaves = [item for item in parts if item.node]
-    labels = ["all bytes", *map(safe, kinds), *(safe(item.node) for item in leaves)]
+    short = short_names([item.node for item in leaves])
+    names = ["all bytes", *kinds, *(item.node for item in leaves)]
     ids = ["", *(f"f{kind}" for kind in kinds), *(f"f{item.format}/{item.node}" for item in leaves)]
     sizes = [total, *sums.values(), *(item.size_bytes for item in leaves)]
     trace = go.Treemap(
         ids=["all", *ids[1:]],
-        labels=labels,
+        labels=["all bytes", *map(safe, kinds), *(in_lines(short[item.node]) for item in leaves)],
         parents=["", *["all"] * len(kinds), *(f"f{item.format}" for item in leaves)],
         values=sizes,
         branchvalues="total",
@@ -73,11 +74,11 @@ def _treemap(parts: Sequence[BytesPart]) -> go.Figure | None:
             "line": {"width": 1.5, "color": SURFACE},
             "pad": {"t": 22, "l": 3, "r": 3, "b": 3},
         },
-        customdata=[megabytes(size) for size in sizes],
+        customdata=[[safe(name), megabytes(size)] for name, size in zip(names, sizes, strict=True)],
         text=[megabytes(size) for size in sizes],
         textinfo="label+text",
         textfont={"color": [INK, *map(_ink_on, kinds), *(_ink_on(item.format) for item in leaves)]},
-        hovertemplate="%{label}<br>%{customdata}, %{percentRoot:.1%} of the bytes<extra></extra>",
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}, %{percentRoot:.1%} of the bytes<extra></extra>",
         pathbar={"visible": True, "thickness": 24},
         tiling={"pad": 2},
     )
@@ -103,18 +104,18 @@ def _sqnr(nodes: Sequence[NodeRow]) -> go.Figure | None:
             customdata=[safe(f"{row.name} ({row.op_type})") for row, _ in points],
             name=name,
             mode=mode,
-            line={"color": ACCENT, "width": 2},
-            marker={"color": MUTED, "size": 7, "symbol": "circle-open"},
+            line={"color": ACCENT, "width": 1.5},
+            marker={"color": colour, "size": size, "symbol": symbol},
             hovertemplate="%{customdata}<br>%{y:.1f} dB<extra>%{fullData.name}</extra>",
         )
-        for points, name, mode in (
-            (gathered, "cumulative", "lines"),
-            (alone, "this node alone", "markers"),
+        for points, name, mode, colour, size, symbol in (
+            (gathered, "cumulative", "lines+markers", ACCENT, 5, "circle"),
+            (alone, "this node alone", "markers", MUTED, 8, "circle-open"),
         )
         if points
     ]
     layout = {
-        "xaxis": {"title": {"text": "node, in the order of the graph"}},
+        "xaxis": {"title": {"text": "node, in the order of the graph"}, "rangemode": "nonnegative"},
         "yaxis": {"title": {"text": "SQNR, dB"}, "rangemode": "tozero"},
         "showlegend": True,
     }
@@ -165,6 +166,7 @@ def _latency(page: Page) -> go.Figure | None:
     )
     layout = {
         "xaxis": {"title": {"text": "milliseconds a feed, median"}, "rangemode": "tozero"},
+        "yaxis": {"showgrid": False},
         "bargap": 0.35,
     }
     return drawn([trace], height=190, **layout)
@@ -178,6 +180,8 @@ def _slowest(page: Page) -> go.Figure | None:
     if not shown:
         return None
     places = [f"{row.place}" for row in shown]
+    short = short_names([row.name for row in shown])
+    labels = [_label(short[row.name]) for row in shown]
     traces = [
         go.Bar(
             y=places,
@@ -198,14 +202,14 @@ def _slowest(page: Page) -> go.Figure | None:
         "bargap": 0.3,
         "showlegend": True,
         "xaxis": {"title": {"text": "microseconds"}},
-        "yaxis": {"type": "category", "tickvals": places, "ticktext": [_label(row) for row in shown]},
-        "legend": {"traceorder": "reversed"},
+        "yaxis": {"type": "category", "tickvals": places, "ticktext": labels, "showgrid": False},
+        "legend": {"traceorder": "reversed", "xref": "container"},
     }
-    return drawn(traces, height=120 + 34 * len(shown), **layout)
+    return drawn(traces, height=130 + 34 * len(shown), margin={"l": 56, "r": 16, "t": 40, "b": 48}, **layout)
 
 
-def _label(row: NodeRow) -> str:
-    return safe(row.name if len(row.name) <= LABEL else f"…{row.name[1 - LABEL :]}")
+def _label(name: str) -> str:
+    return safe(name if len(name) <= LABEL else f"…{name[1 - LABEL :]}")
 
 
 def _front(page: Page) -> go.Figure | None:

@@ -85,7 +85,7 @@ class _Rows:
         record, part = self.records.get(name), self.parts.get(name)
         detail = _quantized_detail(record)
         state = _state(record, detail, part, self._kernel(name, record))
-        stored = None if self.after is None else self.after.get(name, [])
+        stored = None if self.after is None else self.after.get(name)
         words = _DETAIL.match(detail)
         return NodeRow(
             place=place,
@@ -95,8 +95,8 @@ class _Rows:
             format=_format(words, part, node, state),
             solver=self._solver(record, words) if detail else "",
             bits=self._bits(words, name, state),
-            size_before_bytes=sum(item.size_bytes for item in self.before.get(name, [])),
-            size_after_bytes=None if stored is None else sum(item.size_bytes for item in stored),
+            size_before_bytes=_total(self.before.get(name)),
+            size_after_bytes=_total(stored),
             alone_db=part.alone_db if part is not None else None,
             gathered_db=self._gathered(name, record, part),
             kernel=self._kernel(name, record),
@@ -174,6 +174,11 @@ def _by_owner(tensors: Sequence[StoredTensor]) -> Mapping[str, list[StoredTensor
         if item.owners:
             found[item.owners[0]].append(item)
     return found
+
+
+def _total(tensors: Sequence[StoredTensor] | None) -> int | None:
+    """Bytes; None where there is nothing."""
+    return sum(item.size_bytes for item in tensors) if tensors else None
 
 
 def _is_bias(item: StoredTensor) -> bool:

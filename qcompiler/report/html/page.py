@@ -23,7 +23,8 @@ class NodeRow:
         format: how its weight and activation are stored, as the pass says; a float type otherwise.
         solver: which solver chose the codes, or which calibrator the ranges.
         bits: of a weight, scales and zero points counted.
-        size_before_bytes: of its constants in the float model; those that nodes share count for the first.
+        size_before_bytes: of its constants in the float model; those that nodes share count for the first; None where
+            it has none.
         size_after_bytes: in the compiled one.
         alone_db: SQNR of what it makes when this node alone is quantized, on float inputs.
         gathered_db: in the compiled model, with the error of all nodes before it.

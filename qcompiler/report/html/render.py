@@ -51,6 +51,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(all_words())
+    environment.globals["breakable"] = _breakable
     drawn, script = figures(page), _template("page.js")
     packed, plotly_hash = _packed_plotly()
     return environment.get_template("page.html.j2").render(
@@ -63,6 +64,13 @@ def render(page: Page) -> str:
         plotly=Markup(packed),
         script_hashes=Markup(f"{_source_hash(script)} {plotly_hash}"),
     )
+
+
+def _breakable(name: str) -> str:
+    """A name that may be broken behind its slashes; escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup("/<wbr>").join(map(escape, name.split("/")))
 
 
 def _template(name: str) -> str:

@@ -30,18 +30,18 @@ def _size(page: Page) -> Tile:
     if not page.size_before_bytes:
         return Tile("Size", after, "of a model in memory")
     ratio = page.size_before_bytes / max(page.size_after_bytes, 1)
-    return Tile("Size", f"{ratio:.2f}× smaller", f"{megabytes(page.size_before_bytes)} → {after}")
+    figure = f"{ratio:.2f}× smaller" if ratio >= 1 else f"{1 / ratio:.2f}× larger"
+    return Tile("Size", figure, f"{megabytes(page.size_before_bytes)} → {after}")
 
 
 def _speed(page: Page) -> Tile:
     """Against float by the clock, or why not."""
     if page.speed is None:
         return Tile("Speed", "not measured", page.untimed, is_number=False)
-    return Tile(
-        "Speed",
-        f"{page.speed.ratio:.2f}× float",
-        f"{speed_interval(page).partition(', ')[2]}, {thread_count(page.speed.threads)}",
-    )
+    feeds, speed = max(page.timed_feeds, 1), page.speed
+    times = f"{speed.float_ms / feeds:.3g} → {speed.deployed_ms / feeds:.3g} ms a feed"
+    interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
+    return Tile("Speed", f"{speed.ratio:.2f}× as fast", f"{times}; {interval}, {thread_count(speed.threads)}")
 
 
 def _accuracy(page: Page) -> Tile:

@@ -16,7 +16,11 @@ from qcompiler.report.layers import by_layer
 from qcompiler.report.units import counted, megabytes, shares, small
 from qcompiler.verify.metrics import EXACT_DB, format_db
 
-STATE_WORDS: dict[State, str] = {"integer": "quantized", "stored": "stored only", "float": "not quantized"}
+STATE_WORDS: dict[State, str] = {
+    "integer": "quantized",
+    "stored": "quantized, run in float",
+    "float": "not quantized",
+}
 """``integer``: run by an integer or low-bit kernel; ``stored``: its weight is expanded before it is used."""
 
 WORST = 20
