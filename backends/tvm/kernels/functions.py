@@ -7,6 +7,10 @@ import enum
 from qcompiler.backends.tvm.kernels.vectors import LANES, Expr, T, cast, let, round_to_int, splat
 
 
+_SHIFTER = 1.5 * 2.0**23
+"""Added to a float it leaves the nearest integer in the low bits."""
+
+
 class Function(enum.StrEnum):
     """Applied to every value of a result."""
 
@@ -68,6 +72,28 @@ def exp_below_zero(value: Expr) -> Expr:
         p = let(p * r + _all(coefficient))
     two_n = T.reinterpret(f"float32x{LANES}", T.shift_left(power + splat(T.int32(127)), splat(T.int32(23))))
     return let((p * r * r + r + _all(1.0)) * two_n)
+
+
+def power_of_two(value: Expr) -> Expr:
+    """2^x for x up to 127, to 2 units in the last place; 0 for -127 and below.
+
+    2^n * 2^f with |f| <= 1/2: a polynomial through 1 with the least relative error (9e-8), and n added to the exponent
+    by an addition of integers, without a conversion.
+    """
+    x = let(T.max(value, _all(-127.0)))
+    bits = let(T.reinterpret(f"int32x{LANES}", x + _all(_SHIFTER)))  # as such TVM would cancel what is added
+    f = let(x - (T.reinterpret(f"float32x{LANES}", bits) - _all(_SHIFTER)))
+    p = _all(0.001326472614891827)
+    for coefficient in (
+        0.009671512991189957,
+        0.05550733581185341,
+        0.24022242426872253,
+        0.6931470036506653,
+        1.0,
+    ):
+        p = let(p * f + _all(coefficient))
+    exponent = T.shift_left(bits, splat(T.int32(23)))
+    return let(T.reinterpret(f"float32x{LANES}", T.reinterpret(f"int32x{LANES}", p) + exponent))
 
 
 def sigmoid(value: Expr) -> Expr:

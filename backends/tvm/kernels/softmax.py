@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels.functions import exp_below_zero
+from qcompiler.backends.tvm.kernels.functions import power_of_two
 from qcompiler.backends.tvm.kernels.row_loop import each_row
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
@@ -43,7 +43,7 @@ class Softmax:
     """One kernel; the same for every variant.
 
     Attributes:
-        scale: that values are multiplied by first.
+        scale: that values are multiplied by first, above 0.
 
     Parameters of the PrimFunc, in this order: ``x`` float32 ``[M, N]``; ``y`` float32 ``[M, N]``.  Both numbers are
     known only at the call.
@@ -65,11 +65,11 @@ def _body(spec: Softmax) -> None:
 
 
 def _row(spec: Softmax, x: Buffer, y: Buffer, row: Expr, columns: Expr) -> None:
-    scale, total = splat(T.float32(spec.scale)), Register("float32")
+    scale, total = splat(T.float32(spec.scale * math.log2(math.e))), Register("float32")
     total.clear(T.float32(0.0))
-    most = let(splat(_largest(x, row, columns, scale)))
+    most = let(splat(_largest(x, row, columns)))
     for value, put in _vectors(x, y, row, columns, fill=-math.inf):
-        power = exp_below_zero(value * scale - most)
+        power = power_of_two((value - most) * scale)
         put(power)
         total.set(total.value + power)
     inverse = let(splat(T.float32(1.0) / across(total.value, lambda a, b: a + b)))
@@ -77,7 +77,7 @@ def _row(spec: Softmax, x: Buffer, y: Buffer, row: Expr, columns: Expr) -> None:
         put(let(value * inverse))
 
 
-def _largest(x: Buffer, row: Expr, columns: Expr, scale: Expr) -> Expr:
+def _largest(x: Buffer, row: Expr, columns: Expr) -> Expr:
     """Of a row, by several vectors at once: each waits for the one before it."""
     found = [Register("float32") for _ in range(CHAINS)]
     for register in found:
@@ -85,10 +85,10 @@ def _largest(x: Buffer, row: Expr, columns: Expr, scale: Expr) -> Expr:
     with T.serial(0, T.floordiv(columns, LANES * CHAINS)) as index:
         for i, register in enumerate(found):
             value = load(x, [row, (index * CHAINS + i) * LANES])
-            register.set(T.max(register.value, value * scale))
+            register.set(T.max(register.value, value))
     first = let(T.floordiv(columns, LANES * CHAINS) * CHAINS)
     for value, _ in _vectors(x, x, row, columns, fill=-math.inf, first=first):
-        found[0].set(T.max(found[0].value, value * scale))
+        found[0].set(T.max(found[0].value, value))
     largest = found[0].value
     for register in found[1:]:
         largest = let(T.max(largest, register.value))

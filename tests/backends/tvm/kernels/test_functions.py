@@ -69,3 +69,17 @@ def test_exp(variant: Variant) -> None:
     np.testing.assert_allclose(actual[inside], np.exp(X.astype(np.float64))[inside], rtol=2.5e-7)
     assert not actual[X < -88].any()
     assert np.isfinite(actual).all()
+
+
+@pytest.mark.parametrize("variant", variant_cases())
+def test_power_of_two_is_exact_at_integers_and_ends_in_zero(variant: Variant) -> None:
+    run = Runner(of_vectors(functions.power_of_two), variant)
+    x = np.minimum(X * 1.4, 127).astype(np.float32)
+    x[0], x[1, :8] = -np.arange(16), np.inf * -1
+    actual = run(x, shape=X.shape)
+    inside = x > -126
+    # the polynomial's 9e-8 and a unit in the last place
+    np.testing.assert_allclose(actual[inside], np.exp2(x.astype(np.float64))[inside], rtol=2.5e-7)
+    np.testing.assert_array_equal(actual[0], np.exp2(x[0]))
+    assert not actual[x <= -127].any()
+    assert (np.abs(actual[x <= -126]) < 2e-38).all()
