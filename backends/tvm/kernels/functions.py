@@ -6,7 +6,6 @@ import enum
 
 from qcompiler.backends.tvm.kernels.vectors import LANES, Expr, T, cast, let, round_to_int, splat
 
-
 _SHIFTER = 1.5 * 2.0**23
 """Added to a float it leaves the nearest integer in the low bits."""
 
