@@ -32,6 +32,8 @@ def bench_command(
 ) -> None:
     """Time models against each other: interleaved, medians, ratios, load time, resident memory.
 
+    Of a native library behind a model of ONNX Runtime, it also says which kernels are slower than that model's nodes.
+
     Example: qcompile bench model.onnx model.qc.onnx --data data.npz --threads 1
     """
     from itertools import islice
@@ -39,6 +41,7 @@ def bench_command(
     from qcompiler.cli.models import feeds_for, require_files
     from qcompiler.cli.progress import progress_display
     from qcompiler.measure.bench import bench_models
+    from qcompiler.measure.beside import comparable, kernels_beside
     from qcompiler.report.bench import bench_facts, print_bench
     from qcompiler.report.json import to_json
 
@@ -49,7 +52,12 @@ def bench_command(
         found = bench_models(
             models, feeds, threads=threads, rounds=rounds, max_seconds=seconds, with_memory=memory
         )
-    facts = bench_facts(found, feeds, source.description)
+        beside = {
+            str(model): kernels_beside(models[0], model, feeds[0], threads=threads)
+            for model in models[1:]
+            if comparable(models[0], model)
+        }
+    facts = bench_facts(found, feeds, source.description, beside)
     if json:
         print(to_json(facts))
     else:

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from qcompiler.measure.beside import KernelPair
 from qcompiler.report.console import plain_table, print_table, stdout_console
 from qcompiler.report.units import megabytes
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qcompiler.measure.bench import BenchReport
+    from qcompiler.measure.beside import Beside
+
+SLOWER_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,21 @@ class BenchRow:
 
 
 @dataclass(frozen=True)
+class KernelsBeside:
+    """Kernels of a native library beside the first model's nodes, on the first feed.
+
+    Attributes:
+        path: of the library.
+        pairs: all nodes that both run, and everything else.
+        slower: names of those that the library loses time in, the largest loss first.
+    """
+
+    path: str
+    pairs: tuple[KernelPair, ...]
+    slower: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BenchFacts:
     """All models on the same feeds; times are per pass over all of them."""
 
@@ -40,10 +61,16 @@ class BenchFacts:
     threads: int
     memory_note: str
     models: tuple[BenchRow, ...]
+    kernels: tuple[KernelsBeside, ...] = ()
 
 
-def bench_facts(found: BenchReport, feeds: Sequence[Mapping[str, npt.NDArray[Any]]], data: str) -> BenchFacts:
-    """The figures of ``found``, measured on ``feeds`` of ``data``."""
+def bench_facts(
+    found: BenchReport,
+    feeds: Sequence[Mapping[str, npt.NDArray[Any]]],
+    data: str,
+    beside: Mapping[str, Beside],
+) -> BenchFacts:
+    """The figures of ``found``, measured on ``feeds`` of ``data``; ``beside`` by paths of libraries."""
     rows = [
         BenchRow(
             path=str(item.path),
@@ -59,7 +86,11 @@ def bench_facts(found: BenchReport, feeds: Sequence[Mapping[str, npt.NDArray[Any
         for item in found.models
     ]
     shapes = {name: "x".join(map(str, array.shape)) or "scalar" for name, array in feeds[0].items()}
-    return BenchFacts(data, shapes, found.feeds, found.threads, found.memory_note, tuple(rows))
+    kernels = tuple(
+        KernelsBeside(path, (*item.pairs, item.rest), tuple(pair.node for pair in item.slower))
+        for path, item in beside.items()
+    )
+    return BenchFacts(data, shapes, found.feeds, found.threads, found.memory_note, tuple(rows), kernels)
 
 
 def print_bench(facts: BenchFacts) -> None:
@@ -84,6 +115,27 @@ def print_bench(facts: BenchFacts) -> None:
     console.print("  median ms is per feed; speed is the first model's time over this one's.", style="dim")
     if facts.memory_note:
         console.print(f"  no memory figures: {facts.memory_note}", style="dim")
+    for item in facts.kernels:
+        _print_slower(console, item, facts.models[0].path)
+
+
+def _print_slower(console: Console, item: KernelsBeside, first: str) -> None:
+    """What a library loses time in."""
+    if not item.slower:
+        count = len(item.pairs)
+        line = f"No kernel of {item.path} is slower than its node in {first} ({count} compared)."
+        console.print(line, soft_wrap=True)
+        return
+    by_name = {pair.node: pair for pair in item.pairs}
+    title = f"Kernels of {item.path} that are slower than their nodes in {first}"
+    console.print(f"{title}: {len(item.slower)} of {len(item.pairs)}", style="bold", soft_wrap=True)
+    numbers = ("us there", "us here", "speed")
+    table = plain_table("node", "there", "here", *numbers, right=numbers)
+    for name in item.slower[:SLOWER_SHOWN]:
+        pair = by_name[name]
+        times = (f"{pair.runtime_us:.0f}", f"{pair.library_us:.0f}", f"{pair.speed:.2f}x")
+        table.add_row(name, pair.runtime_op, pair.library_op, *times)
+    print_table(console, table)
 
 
 def _shapes(shapes: Mapping[str, str]) -> list[str]:

@@ -52,10 +52,13 @@ TILES = {
     Variant.PLAIN: Tile(2, 1),
     Variant.AVX2: Tile(2, 1),
     Variant.AVX_VNNI: Tile(2, 1),
-    Variant.AVX512_VNNI: Tile(4, 4),
-    Variant.AMX_INT8: Tile(4, 4),
+    Variant.AVX512_VNNI: Tile(3, 4),
+    Variant.AMX_INT8: Tile(3, 4),
 }
-"""For AMX those of few rows."""
+"""12 sums and 12 results are all that 32 registers hold beside the operands.  For AMX those of few rows."""
+
+STREAMED = 4
+"""Fewer rows wait for memory, more for the multipliers."""
 
 AHEAD = 64
 """Packed vectors, 4 KB, by which weights are asked for before they are read: found by trying 16, 32, 64 and 96."""
@@ -167,11 +170,10 @@ class _Gemm:
                 OnTiles(self, spec.group, spec.steps).emit(spec.channels)
 
     def _on_vectors(self) -> None:
-        """Few rows wait for memory, many for the multipliers."""
         tile, channels = self.spec.tile or TILES[self.spec.variant], self.spec.channels
-        with T.If(self.rows < tile.rows):
+        with T.If(self.rows < STREAMED):
             with T.Then():
-                each_stream(tile.rows, self.rows, channels, partial(self._tile, ahead=AHEAD))
+                each_stream(STREAMED, self.rows, channels, partial(self._tile, ahead=AHEAD))
             with T.Else():
                 each_tile(tile, self.rows, channels, self._tile)
 
