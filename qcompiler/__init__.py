@@ -20,29 +20,40 @@ if TYPE_CHECKING:
     from qcompiler.errors import QCompilerError
     from qcompiler.request import CompileOptions
     from qcompiler.result import CompileResult
+    from qcompiler.search.facts import Bounds
+    from qcompiler.search.outcome import SearchResult
+    from qcompiler.search.search import SearchOptions, search
 
 __version__ = "0.1.0"
 __all__ = [
+    "Bounds",
     "CompileOptions",
     "CompileResult",
     "DataOptions",
     "DiagnoseOptions",
     "Diagnosis",
     "QCompilerError",
+    "SearchOptions",
+    "SearchResult",
     "__version__",
     "compile",
     "diagnose",
+    "search",
 ]
 
 _HOMES = {
+    "Bounds": "qcompiler.search.facts",
     "CompileOptions": "qcompiler.request",
     "CompileResult": "qcompiler.result",
     "DataOptions": "qcompiler.data.options",
     "DiagnoseOptions": "qcompiler.diagnosis.run",
     "Diagnosis": "qcompiler.diagnosis.facts",
     "QCompilerError": "qcompiler.errors",
+    "SearchOptions": "qcompiler.search.search",
+    "SearchResult": "qcompiler.search.outcome",
     "compile": "qcompiler.driver",
     "diagnose": "qcompiler.diagnosis.run",
+    "search": "qcompiler.search.search",
 }
 
 

@@ -38,7 +38,7 @@ _GRAM_SHARE = 8
 _LEAST_GRAM_BYTES = 64 << 20
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, owner: str = "--max-ram") -> int:
     """Bytes of ``"4G"``, ``"500 MB"``, ``"1.5GiB"``: K, M, G and KB, MB, GB count thousands, KiB, MiB, GiB 1024.
 
     Raises:
@@ -46,7 +46,7 @@ def parse_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     if found is None or not float(found[1]):
-        raise OptionError(f"--max-ram is {text!r}, expected a number and a unit: 4G, 500MB or 1.5GiB.")
+        raise OptionError(f"{owner} is {text!r}, expected a number and a unit: 4G, 500MB or 1.5GiB.")
     unit = 1024 if (found[3] or "").upper() == "IB" else 1000
     return int(float(found[1]) * unit ** _UNITS[found[2].upper()])
 

@@ -34,6 +34,8 @@ from qcompiler.verify.needs import refuse_unverifiable
 from qcompiler.verify.segmented import note_cuts
 
 DEFAULT_OPTIONS = CompileOptions()
+AUTO = "auto"
+"""Instead of passes: search for an assignment; :func:`qcompiler.search.search.search` takes bounds too."""
 
 
 def compile(
@@ -54,7 +56,7 @@ def compile(
     Args:
         model: a file, or a model in memory, which is not changed.
         passes: the words of ``--passes`` ("smoothquant:alpha=0.6,int8_static"), or a list of such, of pass objects,
-            and of passes with nodes of their own (:class:`qcompiler.pipeline.selected.Selected`).
+            and of passes with nodes of their own (:class:`qcompiler.pipeline.selected.Selected`); or "auto".
         recipe: a YAML file instead of ``passes``.
         calibration: a path, ``"random"``, a dict of arrays, an iterable of feeds, or a data set.
         target: "ort-cpu" unless said otherwise, with options ("ort-cpu:isa=avx2").
@@ -69,6 +71,20 @@ def compile(
         QCompilerError: see :mod:`qcompiler.errors`; nothing is written then, but for what a sequential pass has
             solved, which another try finds in ``.{stem}.work`` beside the output.
     """
+    if passes in (AUTO, [AUTO]) and recipe is None:
+        from qcompiler.search.search import SearchOptions, search
+
+        settings = SearchOptions(options)
+        return search(
+            model,
+            calibration,
+            target=target,
+            include=include,
+            exclude=exclude,
+            output=output,
+            options=settings,
+            progress=progress,
+        ).result
     request = resolve(passes, recipe, target, include, exclude)
     path = output_path(model, output, request.target.suffix)
     side_files = read_side_files(model, path)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qcompiler.cli import options as cli
 from qcompiler.cli.arguments import typed_command
+from qcompiler.cli.auto import AUTO, Auto, searched
 from qcompiler.cli.command import command
 from qcompiler.cli.data import Reading
 from qcompiler.cli.logs import is_quiet
@@ -24,6 +25,7 @@ def compile_command(
     opset: cli.Opset = 21,
     calib: cli.Calib = None,
     reading: Reading,
+    auto: Auto,
     checks: cli.Checks,
     output: cli.Output = None,
     external_data: cli.ExternalData = None,
@@ -41,6 +43,7 @@ def compile_command(
     from qcompiler.report.gather import gather
     from qcompiler.report.html.write import report_result, require_writable
     from qcompiler.report.json import to_json
+    from qcompiler.report.search import print_search, search_facts
     from qcompiler.report.terminal import print_report
     from qcompiler.request import CompileOptions
 
@@ -57,26 +60,37 @@ def compile_command(
     )
     if report is not None:
         require_writable(report)
-    with progress_display("compiling") as progress:
-        result = compile_model(
-            model,
-            passes,
-            recipe=recipe,
-            calibration=calib,
-            target=cli.with_size_first(target, beside_recipe=recipe is not None) if size_first else target,
-            include=include or (),
-            exclude=exclude or (),
-            output=output,
-            options=options,
-            progress=progress,
-        )
+    chosen = cli.with_size_first(target, beside_recipe=recipe is not None) if size_first else target
+    found = None
+    if passes != AUTO:
+        auto.refuse_without_auto()
+    with progress_display("searching" if passes == AUTO else "compiling") as progress:
+        if passes == AUTO:
+            found = searched(
+                auto, model, recipe, calib, chosen, (include or (), exclude or ()), output, options, progress
+            )
+            result = found.result
+        else:
+            result = compile_model(
+                model,
+                passes,
+                recipe=recipe,
+                calibration=calib,
+                target=chosen,
+                include=include or (),
+                exclude=exclude or (),
+                output=output,
+                options=options,
+                progress=progress,
+            )
         facts = gather(
             result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
         )
         if report is not None:
             report_result(result, report, facts=facts, command=typed_command(), progress=progress)
             facts = replace(facts, report=str(report))
+    shown = facts if found is None else search_facts(found, facts)
     if json:
-        print(to_json(facts))
+        print(to_json(shown))
     elif not is_quiet():
-        print_report(facts)
+        print_report(facts) if found is None else print_search(search_facts(found, facts))

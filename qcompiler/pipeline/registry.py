@@ -44,6 +44,7 @@ PASSES = {
     "q8_0": "qcompiler.passes.k_quants:Q8Zero",
     "q4_k_m": "qcompiler.passes.k_quants:Q4KM",
     "squeezellm": "qcompiler.passes.squeezellm:SqueezeLlm",
+    "aqlm": "qcompiler.passes.aqlm:Aqlm",
     "gptq": "qcompiler.passes.gptq:Gptq",
     "gptaq": "qcompiler.passes.gptq:Gptaq",
     "hqq": "qcompiler.passes.hqq:Hqq",
@@ -77,6 +78,8 @@ def pass_class(name: str) -> type[Pass]:
         OptionError: no pass has that name.
     """
     table = pass_table()
+    if name == "auto":
+        raise OptionError("auto chooses the passes itself, so it stands alone: --passes auto.")
     if name not in table:
         raise OptionError(f"there is no pass {name!r}.{suggest(name, table)}")
     found: type[Pass] = _load(table[name])

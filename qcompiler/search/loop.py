@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from qcompiler.errors import VerificationError
 from qcompiler.pipeline.selected import Selected
 from qcompiler.result import CompileResult
-from qcompiler.search.bounds import Settled, refusal
+from qcompiler.search.bounds import NOISE, Settled, refusal
 from qcompiler.search.builds import Builds
 from qcompiler.search.facts import Estimates, Totals
 from qcompiler.search.judge import Judge, Judged, size_of
@@ -164,11 +164,17 @@ class Loop:
         return made
 
     def _keep(self, made: Candidate) -> None:
-        if made.holds and (self.best is None or self._figure(made) < self._figure(self.best)):
+        if made.holds and (self.best is None or self._rank(made) < self._rank(self.best)):
             self.best = made
         drop = made.judged.totals.loss
         if self.nearest is None or drop < self.nearest.judged.totals.loss:
             self.nearest = made
+
+    def _rank(self, made: Candidate) -> tuple[bool, tuple[float, float]]:
+        """Slower than the user expects without having said so comes last; else what is preferred counts."""
+        limit = self._limits().latency_ms
+        slow = limit is not None and made.judged.totals.latency_ms > NOISE * limit
+        return slow, self._figure(made)
 
     def _figure(self, made: Candidate) -> tuple[float, float]:
         """What is preferred, of a measured model, and the drop among equals."""

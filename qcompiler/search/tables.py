@@ -11,6 +11,7 @@ import numpy as np
 from qcompiler.search.builds import Builds
 from qcompiler.search.facts import FLOAT, Estimates, Problem, Table, Totals
 from qcompiler.search.judge import Judge, Judged
+from qcompiler.search.latency import latency_table
 from qcompiler.search.sensitivity import loss_table
 from qcompiler.search.sizes import size_table
 
@@ -42,12 +43,6 @@ def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
     if not bench.target.profiled:
         base_ms, spread = spread_latency(problem, judge.float_ms, uniform)
         return Measured(Estimates(sizes, spread, loss, Totals(base_bytes, base_ms, 0.0)), uniform)
-    try:
-        from qcompiler.search.latency import latency_table
-    except ImportError:
-        base_ms, spread = spread_latency(problem, judge.float_ms, uniform)
-        return Measured(Estimates(sizes, spread, loss, Totals(base_bytes, base_ms, 0.0)), uniform)
-
     latency = latency_table(problem, bench)
     base = Totals(base_bytes, latency.base_ms, 0.0)
     return Measured(Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries)), uniform)

@@ -59,8 +59,9 @@ class Variant:
 
         steps = steps_of(problem, reference, assignment, words_of)
         before = [
-            Selected(item, literal_names(reference, _prepared(problem, assignment, item.name)))
+            Selected(item, literal_names(reference, nodes))
             for item in (parse_passes(self.before) if self.before else [])
+            if (nodes := _prepared(problem, assignment, item.name))
         ]
         after = [Selected(item) for item in (parse_passes(self.after) if self.after else [])]
         return (*before, *steps, *after)
