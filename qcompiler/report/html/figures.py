@@ -61,12 +61,12 @@ def _treemap(parts: Sequence[BytesPart]) -> go.Figure | None:
     leaves = [item for item in parts if item.node]
     short = short_names([item.node for item in leaves])
     names = ["all bytes", *kinds, *(item.node for item in leaves)]
-    ids = ["", *(f"f{kind}" for kind in kinds), *(f"f{item.format}/{item.node}" for item in leaves)]
+    places = {kind: f"format {index}" for index, kind in enumerate(kinds)}
     sizes = [total, *sums.values(), *(item.size_bytes for item in leaves)]
     trace = go.Treemap(
-        ids=["all", *ids[1:]],
+        ids=["all", *places.values(), *(f"node {index}" for index in range(len(leaves)))],
         labels=["all bytes", *map(safe, kinds), *(in_lines(short[item.node]) for item in leaves)],
-        parents=["", *["all"] * len(kinds), *(f"f{item.format}" for item in leaves)],
+        parents=["", *["all"] * len(kinds), *(places[item.format] for item in leaves)],
         values=sizes,
         branchvalues="total",
         marker={
