@@ -21,6 +21,7 @@ the *optimized* graph, as events ``<node name>_kernel_time``:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
@@ -28,6 +29,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TypedDict
 
 import numpy as np
@@ -97,21 +99,59 @@ def profile_nodes(
     """
     if runs < 1 or warmup_runs < 1:
         raise ValueError("needs at least one run and one run to warm up")
-    with tempfile.TemporaryDirectory(prefix="qcompiler-profile-") as folder:
-        options = timing_options(threads=threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "trace")
-        session = timing_session(model, options=options)
-        run_checked(session, [feed], model="the model" if isinstance(model, bytes) else str(model))
+    with Profiled(model, feed, threads=threads) as profiled:
         for _ in range(warmup_runs - 1 + runs):
-            session.run(None, fed(session, feed))
-        trace: list[Event] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-    done = split_runs(trace)
-    if len(done) != warmup_runs + runs:
-        raise UnsupportedError(
-            f"the profiler recorded {len(done)} of {warmup_runs + runs} runs before it was full; ask for fewer runs."
-        )
-    return node_times(done[warmup_runs:])
+            profiled.run()
+        return node_times(profiled.runs()[warmup_runs:])
+
+
+class Profiled:
+    """A model open under the profiler, to be run side by side with others. Use it in a ``with``.
+
+    Opening runs the feed once.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        CalibrationError: the feed does not fit the model.
+    """
+
+    def __init__(self, model: Path | str | bytes, feed: Feed, *, threads: int = 1) -> None:
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="qcompiler-profile-"))
+            options = timing_options(threads=threads)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "trace")
+            self._session = timing_session(model, options=options)
+            run_checked(self._session, [feed], model="the model" if isinstance(model, bytes) else str(model))
+            self._feed, self._count = fed(self._session, feed), 1
+            self._stack = stack.pop_all()
+
+    def run(self) -> None:
+        """Run the feed once more."""
+        self._session.run(None, self._feed)
+        self._count += 1
+
+    def runs(self) -> list[list[Event]]:
+        """End profiling; the kernel events of every run, that of opening included.
+
+        Raises:
+            UnsupportedError: the profiler ran full before the last run.
+        """
+        trace: list[Event] = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
+        done = split_runs(trace)
+        if len(done) != self._count:
+            raise UnsupportedError(
+                f"the profiler recorded {len(done)} of {self._count} runs before it was full; ask for fewer runs."
+            )
+        return done
+
+    def __enter__(self) -> Profiled:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
 
 def split_runs(trace: list[Event]) -> list[list[Event]]:
