@@ -41,6 +41,7 @@ def compile_command(
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
     from qcompiler.report.gather import gather
+    from qcompiler.report.html.searched import searched as report_of_search
     from qcompiler.report.html.write import report_result, require_writable
     from qcompiler.report.json import to_json
     from qcompiler.report.search import print_search, search_facts
@@ -87,7 +88,10 @@ def compile_command(
             result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
         )
         if report is not None:
-            report_result(result, report, facts=facts, command=typed_command(), progress=progress)
+            extra = None if found is None else report_of_search(found, auto.bounds())
+            report_result(
+                result, report, facts=facts, command=typed_command(), searched=extra, progress=progress
+            )
             facts = replace(facts, report=str(report))
     shown = facts if found is None else search_facts(found, facts)
     if json:

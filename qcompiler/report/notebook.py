@@ -6,12 +6,13 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qcompiler.report.units import megabytes
+from qcompiler.report.units import counted, megabytes
 from qcompiler.verify.metrics import format_db
 
 if TYPE_CHECKING:
     from qcompiler.diagnosis.facts import Diagnosis
     from qcompiler.result import CompileResult
+    from qcompiler.search.outcome import SearchResult
     from qcompiler.verify.speed import SpeedCheck
 
 Rows = Sequence[tuple[str, str]]
@@ -76,6 +77,25 @@ def _accuracy(result: CompileResult) -> str:
         return f"{min((item.exact_share for item in outputs), default=1.0):.1%} equal"
     worst = min(floats, key=lambda item: item.sqnr_db)
     return f"{format_db(worst.sqnr_db)}, cosine {worst.cosine:.4f} ({worst.value})"
+
+
+def search_html(found: SearchResult) -> str:
+    """What a search found: the bounds' quantities in float, predicted and measured, and what nodes got."""
+    columns = (("float", found.float_model), ("predicted", found.predicted), ("measured", found.measured))
+    got = {choice: sum(len(group.nodes) for group in groups) for choice, groups in found.by_choice().items()}
+    rows = (
+        (found.metric, f"{found.float_value:.5g} float, {found.value:.5g} compiled"),
+        ("bits a weight", f"{found.bits:.2f}, scales counted"),
+        ("size", ", ".join(f"{megabytes(int(each.size_bytes))} {name}" for name, each in columns)),
+        (
+            "latency",
+            ", ".join(f"{each.latency_ms:.3g} ms {name}" for name, each in columns if each.latency_ms),
+        ),
+        ("nodes", counted(got)),
+        ("recipe", str(found.recipe)),
+        ("search", f"{found.tried} models compiled in {found.seconds / 60:.1f} min"),
+    )
+    return summary_html(str(found.result.path), rows, found.notes)
 
 
 def diagnosis_html(found: Diagnosis) -> str:

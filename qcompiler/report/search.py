@@ -103,6 +103,8 @@ def print_search(facts: SearchFacts, console: Console | None = None) -> None:
     console = console or stdout_console()
     console.print(f"wrote {facts.compiled.path}", style="bold", soft_wrap=True)
     console.print(f"  {facts.recipe} gives the same bytes: --recipe", soft_wrap=True)
+    if facts.compiled.report:
+        console.print(f"  report: {facts.compiled.report}", soft_wrap=True)
     _print_totals(console, facts)
     _print_assignment(console, facts)
     _print_uniform(console, facts)

@@ -79,6 +79,12 @@ class SearchResult:
     notes: tuple[str, ...]
     seconds: float
 
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks."""
+        from qcompiler.report.notebook import search_html
+
+        return search_html(self)
+
     def by_choice(self) -> dict[str, list[Group]]:
         """Groups by what they got, quantized ones first."""
         found: dict[str, list[Group]] = defaultdict(list)

@@ -215,7 +215,8 @@ def _label(name: str) -> str:
 def _front(page: Page) -> go.Figure | None:
     import plotly.graph_objects as go
 
-    if not page.front:
+    shown = [row for row in page.front if row.loss is not None]
+    if not shown:
         return None
     kinds = (
         ("front", "front", ACCENT, "circle", "lines+markers"),
@@ -223,11 +224,11 @@ def _front(page: Page) -> go.Figure | None:
         ("float", "float", INK, "diamond", "markers"),
     )
     traces = [
-        _points([row for row in page.front if row.kind == kind], name, colour, symbol, mode)
+        _points([row for row in shown if row.kind == kind], name, colour, symbol, mode)
         for kind, name, colour, symbol, mode in kinds
-        if any(row.kind == kind for row in page.front)
+        if any(row.kind == kind for row in shown)
     ]
-    chosen = [row for row in page.front if row.chosen]
+    chosen = [row for row in shown if row.chosen]
     if chosen:
         ring = go.Scatter(
             x=[row.size_bytes / 1e6 for row in chosen],

@@ -105,19 +105,24 @@ class BoundRow:
     holds: bool | None
 
 
+Kind = Literal["front", "uniform", "float"]
+"""A model of a front, one choice everywhere, or the float model."""
+
+
 @dataclass(frozen=True)
 class FrontRow:
     """One model beside others: of the front, of one choice everywhere (``uniform``), or the float model.
 
     Attributes:
-        measured: whether it was built and run, or only predicted.
+        loss: None where it was only predicted, in another unit.
+        measured: whether it was built and run.
     """
 
     label: str
-    kind: Literal["front", "uniform", "float"]
+    kind: Kind
     size_bytes: float
     latency_ms: float
-    loss: float
+    loss: float | None
     measured: bool
     chosen: bool
 

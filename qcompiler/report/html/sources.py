@@ -109,7 +109,9 @@ def sources_of_files(
     )
 
 
-def sources_of_result(result: CompileResult, facts: CompileFacts, command: str) -> Sources:
+def sources_of_result(
+    result: CompileResult, facts: CompileFacts, command: str, searched: Searched | None = None
+) -> Sources:
     """Look at a compile that has just ended.
 
     Raises:
@@ -135,6 +137,7 @@ def sources_of_result(result: CompileResult, facts: CompileFacts, command: str) 
         lowered=result.model,
         dialect=origin.dialect,
         command=command,
+        searched=searched or Searched(),
     )
 
 
