@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +49,14 @@ class LatencyTable:
         table: ``[groups, choices]`` milliseconds; NaN where a choice is not allowed.
         boundaries: what neighbours of different kinds add.
         how: in words, for the report.
+        float_ms: the common measure: what one run of ``Workbench.float_path`` counts as.
     """
 
     base_ms: float
     table: Table
     boundaries: tuple[Boundary, ...]
     how: str
+    float_ms: float = 0.0
 
     def predict(self, picked: npt.NDArray[np.int64]) -> float:
         """Milliseconds for the choice of each group, by index ``[groups]``."""
@@ -70,6 +73,18 @@ def timing_feed(bench: Workbench) -> Feed:
     for feed in bench.samples.held_out:
         return feed
     raise CalibrationError("there is no feed to time models on; give at least one sample.")
+
+
+def measured_ms(path: Path, bench: Workbench, float_ms: float) -> float:
+    """Milliseconds of one run of a deployed model, timed beside the float model, in the measure of a table.
+
+    Args:
+        path: the model.
+        bench: names the float model, the feed and the threads.
+        float_ms: of the table that predicted it.
+    """
+    timing = time_model(path, bench.float_path, timing_feed(bench), threads=bench.threads, profiled=False)
+    return timing.ms * float_ms / timing.float_ms
 
 
 def latency_table(problem: Problem, bench: Workbench) -> LatencyTable:
@@ -108,7 +123,8 @@ class _Measuring:
                 target = own.sum() + rest - base - exact[~allowed].sum()
                 table[allowed, column] = own[allowed] * _ratio(target, own[allowed].sum())
         boundaries = self._boundaries(base, table) if groups > 1 else ()
-        return LatencyTable(base, table, boundaries, "kernels of uniform models, profiled in place")
+        how = "kernels of uniform models, profiled in place"
+        return LatencyTable(base, table, boundaries, how, self._float_ms())
 
     def apportioned(self) -> LatencyTable:
         """Cells in proportion to the float model's nodes, for a runtime that does not say what its kernels take."""
@@ -124,7 +140,7 @@ class _Measuring:
                 left = max(self._relative_ms(self.problem.uniform(choice.name)) - rest, 0.0)
                 table[allowed, column] = exact[allowed] * _ratio(left, exact[allowed].sum())
         how = "uniform models, apportioned by the float model's nodes on ONNX Runtime: the runtime has no profiler"
-        return LatencyTable(whole * base_share, table, (), how)
+        return LatencyTable(whole * base_share, table, (), how, self._float_ms())
 
     def _boundaries(self, base: float, table: Table) -> tuple[Boundary, ...]:
         on_codes = [
