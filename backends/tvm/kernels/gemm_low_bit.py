@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.kernels import amx
 from qcompiler.backends.tvm.kernels.dot_product import (
     DEPTH,
     STEP,
@@ -29,7 +28,7 @@ from qcompiler.backends.tvm.kernels.dot_product import (
 )
 from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writer
 from qcompiler.backends.tvm.kernels.look_up import TABLE, look_up
-from qcompiler.backends.tvm.kernels.low_bit_tiles import OnTiles
+from qcompiler.backends.tvm.kernels.low_bit_tiles import FEW_ROWS, OnTiles
 from qcompiler.backends.tvm.kernels.quantize_groups import GroupCodes
 from qcompiler.backends.tvm.kernels.tiling import Tile, each_stream, each_tile
 from qcompiler.backends.tvm.kernels.vectors import (
@@ -163,7 +162,7 @@ class _Gemm:
         if spec.variant is not Variant.AMX_INT8:
             self._on_vectors()
             return
-        with T.If(self.rows < amx.FEW_ROWS):
+        with T.If(self.rows < FEW_ROWS):
             with T.Then():
                 self._on_vectors()
             with T.Else():

@@ -12,6 +12,9 @@ from qcompiler.backends.tvm.kernels.dot_product import DEPTH, STEP
 from qcompiler.backends.tvm.kernels.epilogue import Writer
 from qcompiler.backends.tvm.kernels.vectors import LANES, Buffer, Expr, T, let, load, splat, store
 
+FEW_ROWS = 16
+"""With fewer, unpacking for all rows costs more than tiles save."""
+
 
 class Groups(Protocol):
     """The kernel whose product it is.

@@ -159,7 +159,7 @@ def test_few_bits_are_as_on_vectors(
         )
         for variant in (TILES, VECTORS)
     ]
-    for rows in (5, 9, 16, 20, 50):
+    for rows in (5, 16, 20, 50):
         x = random.normal(0.2, 1.0, (rows, depth)).astype(np.float32)
         found = [run(x, *constants, shape=(rows, channels)) for run in runs]
         # exact sums in a group; only multiply-adds of floats may be contracted differently
