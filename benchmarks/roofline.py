@@ -31,7 +31,7 @@ _WEIGHTED = {
 
 def reading(threads: int) -> Runner:
     """A call that reads ``READ_BYTES`` which no cache holds, every thread its own part."""
-    parts = np.array_split(np.ones(READ_BYTES // 4, np.float32), threads)
+    parts = np.array_split(np.ones(READ_BYTES // 4, np.int32), threads)  # of floats, a maximum takes longer
     if threads == 1:  # in the caller's thread, whose processor time may be what is measured
         return lambda: np.max(parts[0])
     pool = ThreadPoolExecutor(threads)
