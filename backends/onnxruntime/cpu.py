@@ -48,6 +48,10 @@ class OrtCpu(Target):
     )
     per_token: bool = option(True, "activations of the int8 copy: one scale a row instead of one a tensor")
 
+    packed: bool = option(
+        False, "3-bit codes take 3 bits in the file, not 4: slower to open, with more memory meanwhile"
+    )
+
     @property
     def resolved_isa(self) -> Isa:
         return host_isa() if self.isa is Isa.HOST else self.isa
@@ -105,14 +109,20 @@ class OrtCpu(Target):
             return used[-1]
 
         options = LowBitOptions(
-            self.exact, self.size_first, self.per_token, self.weight.largest_code, prefill_rows
+            self.exact, self.size_first, self.per_token, self.weight.largest_code, prefill_rows, self.packed
         )
         report = legalize(model, fuse=self.fuse, low_bit=options)
         return dataclasses.replace(
             report,
             measured={"prefill_rows": used[0]} if used else {},
-            without_effect=() if _has_products(report) else self._low_bit_options(),
+            without_effect=self._without_effect(report),
         )
+
+    def _without_effect(self, report: LegalizeReport) -> tuple[str, ...]:
+        from qcompiler.backends.onnxruntime.legalize import PACKED
+
+        idle = () if _has_products(report) else self._low_bit_options()
+        return (*idle, "packed") if self.packed and not report.fusions.get(PACKED) else idle
 
     def _low_bit_options(self) -> tuple[str, ...]:
         """Options of products by weights of few bits that are not at their default."""

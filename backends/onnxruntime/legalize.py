@@ -23,8 +23,12 @@ from qcompiler.backends.onnxruntime.normalize import (
     spell_out_gemm_zero_points,
     split_dynamic_gemms,
 )
+from qcompiler.backends.onnxruntime.packed_blocks import pack_blocks
 from qcompiler.graph.narrow_codes import store_narrow
 from qcompiler.prepare.clean import remove_unused
+
+PACKED = "3-bit codes packed"
+"""What is counted among the fusions of a report: constants of 3-bit codes that take 3 bits."""
 
 _INTEGER_READERS = ("Conv", "MatMul", "Gemm", "Add", "Mul", "Concat")
 """Ops whose QDQ form the runtime fuses; a weight in front of anything else is expanded at load."""
@@ -47,11 +51,12 @@ def legalize(model: ir.Model, *, fuse: bool, low_bit: LowBitOptions) -> Legalize
     guard_float_nodes(model)
     remove_unused(model)
     store_narrow(model)
-    return LegalizeReport(tuple(lowered), fusions)
+    packed = len(pack_blocks(model))
+    return LegalizeReport(tuple(lowered), {**fusions, PACKED: packed} if packed else fusions)
 
 
 def _lower_low_bit(model: ir.Model, options: LowBitOptions) -> list[Lowering]:
-    operands = LowBitOperands(dict(model.graph.opset_imports), options.largest_code)
+    operands = LowBitOperands(dict(model.graph.opset_imports), options.largest_code, options.packed)
     lowered = lower_low_bit_gather(model, operands) + lower_low_bit(model, operands, options)
     if lowered:
         remove_unused(model)  # what made the weights would be taken for weights without a kernel

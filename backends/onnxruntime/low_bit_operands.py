@@ -10,6 +10,7 @@ from qcompiler.backends.onnxruntime.codebook_weight import makes_codebook_weight
 from qcompiler.backends.onnxruntime.half_scales import in_half
 from qcompiler.backends.onnxruntime.low_bit_forms import Blocks, exact_blocks, grid_blocks, int8_columns
 from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight, read_low_bit
+from qcompiler.backends.onnxruntime.packed_blocks import BLOCKS, fits_three_bits
 from qcompiler.graph.qdq import add_initializer, graph_of
 
 
@@ -53,10 +54,12 @@ class LowBitOperands:
 
     Attributes:
         largest_code: of int8 columns: 127, or 63 where the instruction set saturates.
+        packed: whether 4-bit blocks of 3-bit codes are to take 3 bits in the file.
     """
 
     opset_imports: dict[str, int]
     largest_code: int
+    packed: bool = False
     _blocks: dict[tuple[ir.Node, int, bool], BlockOperands | None] = field(default_factory=dict)
     _columns: dict[tuple[ir.Node, int], ColumnOperands] = field(default_factory=dict)
     _last: tuple[ir.Node, int, LowBitWeight | str] | None = None
@@ -81,8 +84,27 @@ class LowBitOperands:
             if isinstance(weight, str):
                 raise AssertionError(f"{node.name}: {weight}")
             made = exact_blocks(weight) if exact else grid_blocks(weight)
-            self._blocks[key] = None if made is None else _stored(node, made, weight.outputs)
+            self._blocks[key] = None if made is None else self._stored(node, made, weight.outputs)
         return self._blocks[key]
+
+    def _stored(self, node: ir.Node, made: Blocks, outputs: int) -> BlockOperands:
+        name, holder = _name_of(node), _holder(node)
+        data = add_initializer(holder, f"{name}_blocks", made.data)
+        scales = in_half(add_initializer(holder, f"{name}_block_scales", made.scales))
+        points = minimum = None
+        size_bytes = made.data.nbytes + made.scales.nbytes // 2
+        if self.packed and made.bits == 4 and fits_three_bits(made.data):
+            data.meta[BLOCKS] = True
+            size_bytes -= made.data.nbytes // 4
+        if made.zero_points is not None:
+            points = add_initializer(holder, f"{name}_block_zero_points", made.zero_points)
+            size_bytes += made.zero_points.nbytes
+        if made.minimum is not None:
+            minimum = add_initializer(holder, f"{name}_block_minimum", made.minimum.T.copy())
+            size_bytes += made.minimum.nbytes
+        return BlockOperands(
+            data, scales, points, minimum, made.bits, made.block, made.rows, outputs, size_bytes
+        )
 
     def has_columns(self, node: ir.Node, k_axis: int) -> bool:
         """Whether the int8 columns of a weight are in the graph already."""
@@ -103,21 +125,6 @@ class LowBitOperands:
                 codes.nbytes + scale.nbytes // 2,
             )
         return self._columns[key]
-
-
-def _stored(node: ir.Node, made: Blocks, outputs: int) -> BlockOperands:
-    name, holder = _name_of(node), _holder(node)
-    data = add_initializer(holder, f"{name}_blocks", made.data)
-    scales = in_half(add_initializer(holder, f"{name}_block_scales", made.scales))
-    points = minimum = None
-    size_bytes = made.data.nbytes + made.scales.nbytes // 2
-    if made.zero_points is not None:
-        points = add_initializer(holder, f"{name}_block_zero_points", made.zero_points)
-        size_bytes += made.zero_points.nbytes
-    if made.minimum is not None:
-        minimum = add_initializer(holder, f"{name}_block_minimum", made.minimum.T.copy())
-        size_bytes += made.minimum.nbytes
-    return BlockOperands(data, scales, points, minimum, made.bits, made.block, made.rows, outputs, size_bytes)
 
 
 def _name_of(node: ir.Node) -> str:

@@ -48,6 +48,7 @@ class LowBitOptions:
     Attributes:
         prefill_rows: rows from which the int8 product is taken; asked for at the first product that needs to know.
         largest_code: of int8 columns.
+        packed: whether 4-bit blocks of 3-bit codes take 3 bits in the file.
         smallest: weights of the smallest product that gets an If.
     """
 
@@ -56,6 +57,7 @@ class LowBitOptions:
     per_token: bool
     largest_code: int
     prefill_rows: Callable[[], int]
+    packed: bool = False
     smallest: int = SMALL_WEIGHTS
 
 

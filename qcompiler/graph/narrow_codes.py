@@ -6,7 +6,9 @@ Between passes and targets the codes are a plain int8 constant, so that everythi
 file shall hold in their place waits at the constant.  A target writes it as its last step, in standard operators of
 constants alone, which a runtime that folds constants computes once:
 
-    Cast(uint4) [-> Mul 2**n, Add low bits] -> Cast(int8) -> Sub(zero) -> Mul(ratio) -> Reshape [-> Slice]
+    Cast(uint4) [-> Mul 2**n, Add low bits -> Cast] -> Sub(zero) -> Mul(ratio) -> Reshape [-> Slice]
+
+While a session of ONNX Runtime is made it holds what each of these nodes gives, 4 to 10 bytes a weight; then int8.
 
 Low bits of 5 and 6 bit codes, and all of 3 bit codes, lie in planes of 1 and 2 bits in bytes, read with BitShift and
 BitwiseAnd.  Code i of a plane of P codes a byte is in byte ``i % R``, R = ceil(count / P): each shift moves long rows.
@@ -139,7 +141,7 @@ class _Widening:
         """Put them first in the graph and return their result."""
         narrow = self.narrow
         zero, ratio = self._small("zero", narrow.zero, narrow.bits), narrow.ratio
-        made = self._made("Sub", [self._signed(self._joined(), "signed"), zero], {}, "centred")
+        made = self._made("Sub", [self._joined(), zero], {}, "centred")
         if ratio is not None:
             made = self._made("Mul", [made, self._small("ratio", ratio, 4)], {}, "scaled")
         if narrow.rows != narrow.grouped[narrow.axis] * narrow.grouped[narrow.axis + 1]:
@@ -149,7 +151,9 @@ class _Widening:
         return made
 
     def _joined(self) -> ir.Value:
-        """Codes in uint8, their groups apart."""
+        """Codes in int8, their groups apart."""
+        if self.narrow.bits == 4:
+            return self._signed(self.chain.tensor("plane0", self.narrow.planes[0]), "codes")
         made: ir.Value | None = None
         for index, (tensor, width) in enumerate(
             zip(self.narrow.planes, PLANES[self.narrow.bits], strict=True)
@@ -162,7 +166,7 @@ class _Widening:
             raised = self._made("Mul", [made, step], {}, f"raised{index}")
             made = self._made("Add", [raised, plane], {}, f"joined{index}")
         assert made is not None
-        return made
+        return self._signed(made, "signed")
 
     def _plane(self, tensor: ir.TensorProtocol, width: int, suffix: str) -> ir.Value:
         packed = self.chain.tensor(suffix, tensor)
