@@ -242,7 +242,7 @@ def _front(page: Page) -> go.Figure | None:
     layout = {
         "showlegend": True,
         "xaxis": {"title": {"text": "size, MB"}},
-        "yaxis": {"title": {"text": f"loss: {safe(page.metric)}"}},
+        "yaxis": {"title": {"text": f"drop of {safe(page.metric)}"}, "rangemode": "tozero"},
     }
     return drawn(traces, height=400, **layout)
 

@@ -103,7 +103,7 @@ class Measurements:
     def speed(self) -> SpeedFacts | None:
         """Both models timed in turn, unless the compile has done it."""
         sources = self.sources
-        if sources.facts is not None:
+        if sources.facts is not None and sources.facts.speed is not None:
             return sources.facts.speed
         if not sources.timed or sources.target.untimed or sources.target.caveat():
             return None

@@ -103,8 +103,8 @@ def _label(point: FrontPoint) -> str:
     """``12 int4, 3 int8_static``: how many groups got what, most first."""
     counts = Counter(point.assignment.values()).most_common()
     shown = [f"{count} {name}" for name, count in counts[:CHOICES_SHOWN]]
-    more = [f"{len(counts) - CHOICES_SHOWN} more choices"] if len(counts) > CHOICES_SHOWN else []
-    return ", ".join([*shown, *more]) or "all float"
+    rest = sum(count for _, count in counts[CHOICES_SHOWN:])
+    return ", ".join([*shown, *([f"{rest} others"] if rest else [])]) or "all float"
 
 
 def _measured(label: str, totals: Totals, kind: Kind, *, chosen: bool = False) -> FrontRow:

@@ -122,7 +122,9 @@ def sources_of_result(
         raise ModelError(
             "the result does not know what it was compiled from; use `qcompile report FLOAT COMPILED`."
         )
-    timed = origin.options.verify == "speed"
+    timed = (
+        origin.options.verify == "speed" or searched is not None
+    )  # a search compiles many without the clock
     return Sources(
         model=origin.model,
         result=result.path,

@@ -62,7 +62,9 @@ class View:
 
     @property
     def lead(self) -> str:
-        passes = ", ".join(word.partition(":")[0] for word in self.page.pipeline.split(",") if word)
+        passes = ", ".join(
+            dict.fromkeys(word.partition(":")[0] for word in self.page.pipeline.split(",") if word)
+        )
         by = f" by {passes}" if passes else ""
         return f"{Path(self.page.model).name}, compiled for {self.page.target.partition(':')[0]}{by}."
 
