@@ -18,6 +18,7 @@ import numpy as np
 
 from qcompiler.measure.profile import NodeTime, Profiled, node_times
 from qcompiler.measure.sessions import Feed, run_checked, session_runner, timing_session
+from qcompiler.package.deployed import is_deployed
 
 ROUNDS, MIN_ROUNDS = 25, 5
 SECONDS = 12.0
@@ -65,15 +66,19 @@ class Timing:
 def time_model(path: Path, float_path: Path, feed: Feed, *, threads: int, profiled: bool = True) -> Timing:
     """Time a model beside the float one, and its kernels where its runtime can be profiled.
 
+    One thread is timed by its own clock, which stands still while another process has the core; several, and native
+    code, whose pool has threads of its own, by that of the wall.
+
     Raises:
         ModelError: a model cannot be loaded.
         CalibrationError: the feed does not fit.
     """
     runners = {"float": _runner(float_path, feed, threads), "plain": _runner(path, feed, threads)}
+    clock = time.thread_time if threads == 1 and not is_deployed(path) else time.perf_counter
     if not profiled:
-        return _timing(_rounds(runners, threads), {})
+        return _timing(_rounds(runners, clock), {})
     with Profiled(path, feed, threads=threads) as watched:
-        rounds = _rounds({**runners, "watched": watched.run}, threads)
+        rounds = _rounds({**runners, "watched": watched.run}, clock)
         runs = watched.runs()
     return _timing(rounds, node_times(runs[len(runs) // 5 :]))
 
@@ -107,12 +112,8 @@ def _runner(path: Path, feed: Feed, threads: int) -> Callable[[], None]:
     return session_runner(session, [feed])
 
 
-def _rounds(runners: Mapping[str, Callable[[], None]], threads: int) -> dict[str, list[float]]:
-    """Milliseconds a call of every runner, round by round; one call at each switch is not timed.
-
-    One thread is timed by its own clock, which stands still while another process has the core.
-    """
-    clock = time.thread_time if threads == 1 else time.perf_counter
+def _rounds(runners: Mapping[str, Callable[[], None]], clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Milliseconds a call of every runner, round by round; one call at each switch is not timed."""
     calls = {name: max(1, round(ROUND_MS / max(_call_ms(run), 1e-3))) for name, run in runners.items()}
     found: dict[str, list[float]] = {name: [] for name in runners}
     started = time.perf_counter()

@@ -39,6 +39,9 @@ Times = npt.NDArray[np.float64]
 ON_CODES = "int8_static"
 """The pass after which neighbours exchange codes."""
 
+NEGLIGIBLE = 3e-4
+"""Of the float model's time: a boundary below it is left out, since each costs the program a variable."""
+
 
 @dataclass(frozen=True)
 class LatencyTable:
@@ -171,7 +174,8 @@ class _Measuring:
             Boundary(on, codes, off, others, ms.get((on, off), mean))
             for one, other in self.homes.edges
             for on, off in ((one, other), (other, one))
-            if self.problem.allowed[on, on_codes].any() and ms.get((on, off), mean) > 0
+            if self.problem.allowed[on, on_codes].any()
+            and ms.get((on, off), mean) > NEGLIGIBLE * self._float_ms()
         )
 
     def _times(self, assignment: Assignment) -> tuple[Times, float]:

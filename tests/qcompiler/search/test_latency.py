@@ -202,7 +202,7 @@ def test_an_excess_is_shared_by_edges_of_two_kinds_and_kept_in_sum() -> None:
 
 
 def test_a_timings_key_depends_on_kernels_and_shapes_and_not_on_values(tmp_path: Path) -> None:
-    keys = []
+    keys: list[str] = []
     for seed, count in ((0, 40), (1, 40), (0, 40)):
         problem, bench = bench_of(mlp(seed), rows(count), ["int4"], tmp_path / f"b{len(keys)}")
         built = bench.build(problem.uniform("int4"))
