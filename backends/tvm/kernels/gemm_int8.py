@@ -40,6 +40,7 @@ from qcompiler.backends.tvm.kernels.vectors import (
     let,
     load,
     parameter,
+    prefetch,
     rows_parameter,
     splat,
 )
@@ -169,12 +170,20 @@ class _Gemm:
         return codes
 
     def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int]) -> None:
-        variant = self.spec.variant
+        """Sum up and write.
+
+        Whole tiles also ask for the weights of the next blocks, a block with each tile of rows.  Few rows have no time
+        for that: they wait for their own.
+        """
+        variant, count = self.spec.variant, len(valid)
+        following = let(block + count + T.min(T.floordiv(row, self.tile.rows), count - 1))
         lanes = accumulator_lanes(variant)
         sums = [[Register("int32", lanes) for _ in valid] for _ in range(rows)]
         for register in itertools.chain(*sums):
             register.clear(T.int32(0))
         with T.serial(0, self.spec.steps) as step:
+            if rows == self.tile.rows and variant is not Variant.PLAIN:
+                prefetch(self.weight, [following, step, 0], soon=False)
             weights = [let(load(self.weight, [block + i, step, 0], STEP)) for i in range(len(valid))]
             for index, registers in enumerate(sums):
                 codes = let(four_everywhere(load(self.codes, [row + index, step * DEPTH], DEPTH)))

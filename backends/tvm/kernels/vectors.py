@@ -124,11 +124,15 @@ def intrinsic(name: str, dtype: str, *operands: Expr) -> Expr:
     return T.call_llvm_pure_intrin(dtype, T.llvm_lookup_intrinsic_id(name), *operands)
 
 
-def prefetch(buffer: Buffer, indices: Sequence[Expr]) -> None:
-    """Ask for the cache line of an element, which may lie behind the end: nothing is read, and nothing can fail."""
-    read, into_all_caches, data = T.int32(0), T.int32(3), T.int32(1)
+def prefetch(buffer: Buffer, indices: Sequence[Expr], *, soon: bool = True) -> None:
+    """Ask for the cache line of an element, which may lie behind the end: nothing is read, and nothing can fail.
+
+    Args:
+        soon: into all caches, not only into the second and those behind it.
+    """
+    read, caches, data = T.int32(0), T.int32(3 if soon else 2), T.int32(1)
     address = T.address_of(buffer[tuple(indices)])
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, into_all_caches, data))
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, caches, data))
 
 
 def round_to_int(value: Expr, lanes: int = LANES) -> Expr:
