@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.multiplying import macs, multiplying
 from benchmarks.results_file import Row, Scores, Speed, speed_record
 from qcompiler.measure.latency import Runner, measure_latency, speed_ratio
+from qcompiler.measure.ratio import Ratio
 from qcompiler.measure.sessions import timing_options, timing_session
 
 MAX_SECONDS = 5.0
 ROUNDS, ROUND_MS = 75, 1.0
 """Many short rounds: most of them are not interrupted where the machine has other work, and the median is theirs."""
+
+MULTIPLIERS = "the multipliers alone"
+"""As many products of uint8 and int8 on registers, nothing loaded, scaled or written: the most that vectors can do."""
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +51,7 @@ class Case:
         calls: by name of the shape; made when they are needed.
         models: ONNX models, by name.
         constants: of the kernel: they follow its first input.
+        products: int8 products for each row of the first input, for a row against the multipliers alone; 0 for none.
     """
 
     name: str
@@ -53,14 +59,16 @@ class Case:
     calls: Mapping[str, Callable[[], Call]]
     models: Mapping[str, bytes]
     constants: tuple[Array, ...] = field(default=())
+    products: int = 0
 
 
-def compiled(generate: Callable[[Any], Any]) -> Any:
-    """The fastest variant that this CPU runs."""
+def compiled(generate: Callable[[Any], Any], *, tiles: bool = False) -> Any:
+    """The fastest variant that this CPU runs, of kernels that have ``tiles`` or not."""
     from qcompiler.backends.tvm.compile_kernel import compile_kernel
     from qcompiler.backends.tvm.cpu_features import host_features, runnable_variants
 
-    variant = runnable_variants(host_features())[0]
+    found = runnable_variants(host_features())[0]
+    variant = found if tiles else found.vectors
     return compile_kernel(generate(variant), variant)
 
 
@@ -77,7 +85,8 @@ def measure_case(case: Case, *, threads: int) -> list[Row]:
 
     options, clock = timing_options(threads=threads), time.process_time if threads == 1 else time.perf_counter
     sessions = {name: timing_session(model, options=options) for name, model in case.models.items()}
-    speeds: dict[str, dict[str, Speed]] = {name: {} for name in sessions}
+    multiply = {MULTIPLIERS: multiplying(threads)} if case.products else {}
+    speeds: dict[str, dict[str, Speed]] = {name: {} for name in [*sessions, *multiply]}
     constants = [aligned(array) for array in case.constants]
     sqnr_db = np.inf
     for shape, make in case.calls.items():
@@ -86,12 +95,15 @@ def measure_case(case: Case, *, threads: int) -> list[Row]:
         first, *others = inputs.values()
         outputs = {name: aligned(array) for name, array in call.outputs.items()}
         runners = {name: _bound(session, inputs, call.outputs) for name, session in sessions.items()}
+        runners |= multiply
         runners[""] = case.kernel.bound(first, *constants, *others, *outputs.values())
         times = measure_latency(
             runners, rounds=ROUNDS, min_round_ms=ROUND_MS, max_seconds=MAX_SECONDS, clock=clock
         )
-        for name in sessions:
+        for name in speeds:
             ratio = speed_ratio(times[name], times[""])
+            if name in multiply:
+                ratio = _scaled(ratio, len(first) * case.products / macs(threads))
             speeds[name][shape] = speed_record(ratio, times[""].median_ms)
         result, theirs = (next(iter(some.values())) for some in (outputs, call.outputs))
         sqnr_db = min(sqnr_db, _sqnr_db(theirs if call.expected is None else call.expected, result))
@@ -116,6 +128,11 @@ def _bound(session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Arra
         session.run_with_iobinding(binding)
 
     return run
+
+
+def _scaled(ratio: Ratio, factor: float) -> Ratio:
+    """Where the baseline's call did ``1 / factor`` of the work."""
+    return Ratio(ratio.median * factor, ratio.low * factor, ratio.high * factor, ratio.confidence)
 
 
 def _sqnr_db(expected: Array, actual: Array) -> float:

@@ -44,8 +44,8 @@ def int8_static() -> Case:
         nodes, {"step": np.array(step), "zero": np.array(zero, np.uint8), "codes": codes, "scale": scale}
     )
     arrays = (np.array([step]), np.array([zero], np.int32), found.weight, found.scale, found.total)
-    kernel = compiled(lambda variant: gemm_int8(GemmInt8(SIZE, SIZE, variant, "static")))
-    return Case("int8 static", kernel, _calls(codes * scale), {"QDQ U8S8": model}, arrays)
+    kernel = compiled(lambda variant: gemm_int8(GemmInt8(SIZE, SIZE, variant, "static")), tiles=True)
+    return Case("int8 static", kernel, _calls(codes * scale), {"QDQ U8S8": model}, arrays, SIZE * SIZE)
 
 
 def four_bits(name: str) -> Case:
@@ -74,8 +74,10 @@ def four_bits(name: str) -> Case:
     table = name != "int4"
     arrays: list[Array] = [pack(codes, 4, GROUP), pack_groups(scale)]
     arrays += [pack_table((levels + offset).astype(np.uint8))] if table else []
-    kernel = compiled(lambda variant: gemm_low_bit(GemmLowBit(SIZE, SIZE, 4, GROUP, variant, offset, table)))
-    return Case(f"{name}, groups of {GROUP}", kernel, _calls(weight), models, tuple(arrays))
+    kernel = compiled(
+        lambda variant: gemm_low_bit(GemmLowBit(SIZE, SIZE, 4, GROUP, variant, offset, table)), tiles=True
+    )
+    return Case(f"{name}, groups of {GROUP}", kernel, _calls(weight), models, tuple(arrays), SIZE * SIZE)
 
 
 def channels() -> Case:
@@ -89,7 +91,7 @@ def channels() -> Case:
 
 
 def vectors() -> Case:
-    """256 vectors of 8, as AQLM has them, exact."""
+    """256 vectors of 8, as AQLM has them; by tables of 16 bits where there is AVX-512, else exact."""
     from qcompiler.backends.tvm.kernels.codebook_vectors import CodebookVectors, codebook_vectors, pack
 
     random = np.random.default_rng(0)

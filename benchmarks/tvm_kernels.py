@@ -5,6 +5,9 @@
 Every row is one kernel, float in and float out, interleaved with what ONNX Runtime runs for the same on as many
 threads; its speed is ONNX Runtime's time / ours.  Products have weights of 2048 x 2048.  Variants for instructions
 that the machine lacks (AMX among them) are not measured.
+
+Rows "against the multipliers alone" compare with as many products on registers, without loads, quantization or results:
+what vectors of this machine could do at most (1.0), so that figures of different machines can be compared.
 """
 
 from __future__ import annotations
