@@ -67,6 +67,25 @@ class KernelFacts:
 
 
 @dataclass(frozen=True)
+class NodeSummary:
+    """One node that a pass looked at.
+
+    Attributes:
+        decisions: by pass: what was done, or why not.
+        kernel: that really runs it; "" where it was not quantized.
+        sqnr_db: of what it makes, both models as written; None where it was not compared.
+    """
+
+    name: str
+    op_type: str
+    decisions: dict[str, str]
+    kernel: str
+    integer: bool
+    note: str
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
 class Group:
     """Nodes that share a reason."""
 
@@ -93,6 +112,7 @@ class CompileFacts:
         left_in_float: nodes that no pass quantized, by reason.
         reverted: nodes put back to float because they made the model slower.
         hints: what to try next.
+        nodes: every node that a pass looked at.
         report: where the HTML report is; "" where none was asked for.
     """
 
@@ -123,4 +143,5 @@ class CompileFacts:
     reverted: tuple[str, ...]
     warnings: tuple[str, ...]
     hints: tuple[str, ...]
+    nodes: tuple[NodeSummary, ...] = ()
     report: str = ""

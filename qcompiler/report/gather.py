@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcompiler.package.manifest import ConfiguredRecord
+from qcompiler.package.manifest import ConfiguredRecord, NodeRecord
 from qcompiler.pipeline.base import NodeDecision
 from qcompiler.report.facts import (
     CompileFacts,
     Configured,
     Group,
     KernelFacts,
+    NodeSummary,
     PassFacts,
     SpeedFacts,
     ValueFacts,
@@ -74,6 +75,19 @@ def gather(
             *hints_for(result.passes, outputs),
             *filter(None, [result.legalized.copies]),
         ),
+        nodes=tuple(_node(item) for item in manifest.nodes),
+    )
+
+
+def _node(record: NodeRecord) -> NodeSummary:
+    return NodeSummary(
+        record.name,
+        record.op_type,
+        dict(record.decisions),
+        record.kernel,
+        record.integer,
+        record.note,
+        record.sqnr_db,
     )
 
 

@@ -56,6 +56,13 @@ def test_every_node_is_accounted_for_once(facts: CompileFacts) -> None:
     assert integer + sum(len(group.nodes) for group in facts.not_integer) == quantized
 
 
+def test_every_node_that_a_pass_looked_at_is_in_the_document(facts: CompileFacts) -> None:
+    found = {item["name"]: item for item in json.loads(to_json(facts))["nodes"]}
+    assert found["/classifier/Gemm"]["decisions"] == {"int8_static": "skipped: excluded by the user"}
+    quantized = [item for item in facts.nodes if item.decisions["int8_static"].startswith("quantized")]
+    assert len(quantized) == sum(item.quantized for item in facts.passes)
+
+
 def test_sizes_are_those_of_the_files(facts: CompileFacts) -> None:
     assert facts.size_before_bytes == DIGITS.onnx.stat().st_size
     assert facts.size_after_bytes == Path(facts.path).stat().st_size
