@@ -2,9 +2,9 @@
 
     python -m benchmarks.tvm_codebooks
 
-Accuracy: the repository's language model with codebooks by k-means; its perplexity as the graph says, computed by ONNX
-Runtime, and as compiled.  Speed: decoding one token with a Llama of hidden size 2048 and random codes, against the
-float32 model on ONNX Runtime, one thread, interleaved, in processor time.
+Accuracy: the repository's language model with the passes ``squeezellm`` and ``aqlm``; its perplexity as the graph says,
+computed by ONNX Runtime, and as compiled.  Speed: decoding one token with a Llama of hidden size 2048 and random codes,
+against the float32 model on ONNX Runtime, one thread, interleaved, in processor time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.codebook_pass import Codebook
 from benchmarks.llama_graph import Shape, write
 from benchmarks.program import Place, Question, answer
+from benchmarks.random_codebooks import RandomCodebook
 from benchmarks.results_file import Row, Scores, Speed, speed_record
 from qcompiler.language.decoder import Decoder
 from qcompiler.measure.latency import Runner, measure_latency, speed_ratio
@@ -29,6 +29,7 @@ CONTEXT, TURN = 128, 64
 SECONDS = 40.0
 KINDS: tuple[Literal["channels", "vectors"], ...] = ("channels", "vectors")
 WORDS = {"channels": "16 values a column", "vectors": "256 vectors of 8"}
+PASSES = {"channels": "squeezellm", "vectors": "aqlm:books=1"}
 TVM = "tvm-cpu:host_only=true"
 
 
@@ -54,7 +55,8 @@ def measure_perplexity(kind: Literal["channels", "vectors"], scratch: Path) -> S
     made = {
         target: qcompiler.compile(
             PYDOC_LM.onnx,
-            [Codebook(kind=kind)],
+            PASSES[kind],
+            calibration=PYDOC_LM.calibration,
             target=target,
             output=scratch / f"{kind}-{index}",
             options=options,
@@ -80,7 +82,7 @@ def measure_decoding(scratch: Path) -> dict[str, Speed]:
     for kind in KINDS:
         paths[kind] = qcompiler.compile(
             model,
-            [Codebook(kind=kind, fitted=False)],
+            [RandomCodebook(kind=kind)],
             target=TVM,
             output=scratch / f"llama-{kind}",
             options=qcompiler.CompileOptions(verify="none"),
