@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="the extra tvm is not installed")
 
-from benchmarks.tvm_kernel_case import measure_case
+from benchmarks.tvm_kernel_case import MULTIPLIERS, measure_case
 from benchmarks.tvm_kernel_layers import embedding, rms_norm
+from benchmarks.tvm_kernel_products import int8_static
 
 pytestmark = pytest.mark.tvm
 
@@ -30,3 +31,12 @@ def test_the_table_of_embeddings_holds_the_same_codes_for_both() -> None:
     (row,) = measure_case(dataclasses.replace(case, calls={"1 rows": case.calls["1 rows"]}), threads=1)
     assert row.scores.against_float["SQNR dB"] > 100  # exact but for the order of a product
     assert np.isfinite(row.speed["1 rows"].median)
+
+
+def test_products_are_also_compared_with_the_multipliers_alone() -> None:
+    case = int8_static()
+    shape = "16 x 2048"
+    _, alone = measure_case(dataclasses.replace(case, calls={shape: case.calls[shape]}), threads=1)
+    assert alone.name == f"int8 static, against {MULTIPLIERS}"
+    # never more than all of them; 1.1 because a busy machine slows the two sides differently
+    assert 0 < alone.speed[shape].median < 1.1
