@@ -53,7 +53,8 @@ def find_warnings(
 
 def _without_effect(reports: Sequence[PassReport], passes: Sequence[Pass]) -> list[str]:
     """Passes that were asked for and changed nothing, with the commonest reason."""
-    idle = [report for report in reports if not (report.count("quantized") or report.count("transformed"))]
+    busy = {item.name for item in reports if item.count("quantized") or item.count("transformed")}
+    idle = [report for report in reports if report.name not in busy]
     if len(idle) == len(reports):
         nothing = (
             "no node was quantized" if any(item.quantizes for item in passes) else "no pass changed anything"

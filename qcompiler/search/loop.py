@@ -107,6 +107,8 @@ class Loop:
             if limit is None:
                 if candidate is None or candidate.holds:
                     break
+            elif candidate is None and not solution.picked.any():
+                low = max(low, limit)  # the limit leaves everything in float
             elif candidate is not None and not self._drops_too_much(candidate):
                 low = max(low, solution.predicted.loss, limit if candidate.holds else 0.0)
             else:
@@ -147,6 +149,9 @@ class Loop:
         problem, bench = self.bench.problem, self.bench
         assignment = solution.assignment(problem)
         steps = variant.steps(problem, bench.reference, assignment)
+        if not any(step.item.quantizes for step in steps):  # the float model: there is nothing to compile
+            self.tried[key] = None
+            return None
         rounded = bench.build_variant(assignment, variant, rounded=True)
         size_bytes = size_of(rounded.path)
         try:
@@ -183,14 +188,18 @@ class Loop:
         return preferred, made.judged.surrogate
 
     def _solved(self, estimates: Estimates, limit: float | None) -> Solution:
-        problem, limits = self.bench.problem, self._limits()
-        found = solve(problem, estimates, replace(limits, loss=limit), self.settled.prefer)
-        if isinstance(found, Infeasible) and limit is not None:
-            # What the loss may be is an estimate: the least that the other bounds leave is worth a measurement.
-            found = solve(problem, estimates, limits, "accuracy")
-        if isinstance(found, Infeasible):
-            raise refusal(found)
-        return found
+        problem, prefer = self.bench.problem, self.settled.prefer
+        asked = self.settled.limits(self.judge.float_totals)
+        # The last two: nobody asked to be as fast as float, and what the loss may be is an estimate; the least that the
+        # other bounds leave is worth a measurement.
+        attempts = [(replace(self._limits(), loss=limit), prefer), (replace(asked, loss=limit), prefer)]
+        attempts += [(asked, "accuracy")] if limit is not None else []
+        for limits, preferred in attempts:
+            found = solve(problem, estimates, limits, preferred)
+            if isinstance(found, Solution):
+                return found
+        assert isinstance(found, Infeasible)
+        raise refusal(found)
 
     def _limits(self) -> Limits:
         """The user's bounds; where the smallest is asked for and nothing said of time, none slower than float."""

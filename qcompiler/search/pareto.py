@@ -75,7 +75,8 @@ def _worth_measuring(solutions: Sequence[Solution]) -> list[Solution]:
 def _point(loop: Loop, solution: Solution, made: Candidate | None) -> FrontPoint:
     assignment = solution.assignment(loop.bench.problem)
     if made is None:
-        return FrontPoint(assignment, solution.predicted)
+        in_float = None if solution.picked.any() else loop.judge.float_totals
+        return FrontPoint(assignment, solution.predicted, in_float)
     predicted = replace(solution.predicted, size_bytes=made.predicted.size_bytes)
     best = loop.best
     chosen = best is not None and best.solution.picked.tobytes() == solution.picked.tobytes()

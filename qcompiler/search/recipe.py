@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import onnx_ir as ir
 import yaml
 
+from qcompiler.backends.base import Target
 from qcompiler.package.write import cannot_write
 from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.weight_only import WeightOnly
+from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.options import Scalar, shortest, spelled
 from qcompiler.pipeline.selected import Selected
 from qcompiler.prepare.select import OPERATOR_PREFIX
@@ -108,7 +111,8 @@ def write_recipe(path: Path, text: str) -> None:
         raise cannot_write(path, error) from error
 
 
-def words(item: object, name: str) -> str:
+@functools.cache
+def words(item: Pass | Target, name: str) -> str:
     """A pass or target with those of its options that it does not choose itself, as the command line spells it."""
     options = shortest(type(item), spelled(item), owner=name)
     return ":".join([name, *(f"{key}={_plain(value)}" for key, value in options.items())])

@@ -116,7 +116,6 @@ def search(
     asked = _opened(model, calibration, target, (include, exclude), output, options, progress, bounds)
     bounds = bounds or Bounds()
     with spooling(asked.path.parent), _working(asked, metric, metric_data) as bench:
-        refuse_impossible_size(bench.problem, bench.reference, bounds)
         started = time.monotonic()
         judge = Judge.of(bench, open_metric(metric, bench.reference, bench.samples.held_out, metric_data))
         settled = settle(bounds, judge.metric.name)
@@ -220,6 +219,7 @@ def _working(asked: _Asked, metric: str | None, metric_data: object | None) -> I
         "metric": [metric, str(metric_data)],
         "version": package_versions(),
     }
+    refuse_impossible_size(problem, source, asked.bounds)
     with work_folder(asked.path, key) as folder:
         journal = FolderJournal(_made(folder / "journal"))
         yield Builds(

@@ -40,28 +40,11 @@ def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
     if not judge.timed:
         still = np.where(problem.allowed, 0.0, np.nan)
         return Measured(Estimates(sizes, still, loss, Totals(base_bytes, 0.0, 0.0)), uniform)
-    if not bench.target.profiled:
-        base_ms, spread = spread_latency(problem, judge.float_ms, uniform)
-        return Measured(Estimates(sizes, spread, loss, Totals(base_bytes, base_ms, 0.0)), uniform)
     latency = latency_table(problem, bench)
     base = Totals(base_bytes, latency.base_ms, 0.0)
-    return Measured(Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries)), uniform)
-
-
-def spread_latency(problem: Problem, float_ms: float, uniform: Mapping[str, Judged]) -> tuple[float, Table]:
-    """What uniform models save, given to their groups by their weights: for runtimes that time no single nodes."""
-    weights = np.array([group.parameters for group in problem.groups], np.float64)
-    share = weights / max(weights.sum(), 1.0)
-    table = np.full(problem.allowed.shape, np.nan)
-    for at, choice in enumerate(problem.choices):
-        allowed = problem.allowed[:, at]
-        if choice.name == FLOAT:
-            table[:, at] = float_ms * share
-        else:
-            saved = float_ms - uniform[choice.name].totals.latency_ms
-            part = weights[allowed] / max(weights[allowed].sum(), 1.0)
-            table[allowed, at] = float_ms * share[allowed] - saved * part
-    return 0.0, table
+    made = Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries))
+    in_float = made.total(problem.indices({})).latency_ms
+    return Measured(scaled_latency(made, judge.float_ms / in_float if in_float > 0 else 1.0), uniform)
 
 
 def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> dict[str, Judged]:
