@@ -235,6 +235,10 @@ class Target(abc.ABC):
     def session(self, path: Path, *, threads: int = 1) -> Session:
         """Open a compiled model as it will be deployed."""
 
+    def checking_session(self, path: Path, *, threads: int = 1) -> Session:
+        """Open it as far as this machine can, to compare what it computes; ``caveat`` says what is left open."""
+        return self.session(path, threads=threads)
+
     @contextlib.contextmanager
     def variants(self, path: Path) -> Iterator[list[Path]]:
         """Files that always take one of the ways between which ``path`` chooses at run time; gone afterwards."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from qcompiler.backends.base import Array, Session
 from qcompiler.backends.tvm.loader import LoadError, Model, index_path, read_index
+from qcompiler.backends.tvm_cuda.loader import CudaModel
 from qcompiler.errors import ModelError
 from qcompiler.graph.cache_codes import decoded, encoded, read_scales
 
@@ -40,15 +41,17 @@ class _Metadata:
 class TvmSession(Session):
     """One loaded model."""
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Load it.
+    def __init__(self, path: Path, *, threads: int = 1, on_host: bool = False) -> None:
+        """Load it; ``on_host`` on the CPU, whatever device it was compiled for.
 
         Raises:
-            ModelError: a file is missing or damaged, or no library fits this CPU.
+            ModelError: a file is missing or damaged, or no library fits this machine.
         """
         try:
-            self.model = Model(path, threads=threads)
-            self._metadata = dict(read_index(index_path(path))["metadata"])
+            index = read_index(index_path(path))
+            opened = Model if on_host or "device" not in index else CudaModel
+            self.model = opened(path, threads=threads)
+            self._metadata = dict(index["metadata"])
         except LoadError as error:
             raise ModelError(str(error)) from error
         self.input_names = [item["name"] for item in self.model.inputs]
@@ -97,12 +100,16 @@ class Value:
 
 @dataclass
 class Binding:
-    """Inputs that are bound once, and the outputs of the last run in the order in which they were bound."""
+    """Inputs that are bound once, and the outputs of the last run in the order in which they were bound.
+
+    Caches that are bound as an input and as an output are written in place.
+    """
 
     session: TvmSession
     _inputs: dict[str, Any] = field(default_factory=dict)
     _wanted: dict[str, None] = field(default_factory=dict)
     _outputs: list[Value] = field(default_factory=list)
+    _caches: dict[str, Any] = field(default_factory=dict)
 
     def bind_cpu_input(self, name: str, array: Array) -> None:
         item = next(item for item in self.session.model.inputs if item["name"] == name)
@@ -118,12 +125,32 @@ class Binding:
         del device
         self._wanted[name] = None
 
+    def bind_ortvalue_output(self, name: str, value: Any) -> None:
+        """Say that an output is the memory of the input that ``value`` was bound to before.
+
+        Raises:
+            ModelError: the model has no such output, or no such input was bound.
+        """
+        past = name.replace("present", "past_key_values", 1)
+        if name not in self.session.model.in_place or past not in self._inputs:
+            raise ModelError(f"output {name!r} cannot be bound to memory; bind it by bind_output.")
+        del value
+        self.bind_output(name, "cpu")
+        self._caches[name] = self._inputs[past]
+
     def get_outputs(self) -> Sequence[Value]:
         return self._outputs
 
     def run(self) -> None:
-        found = self.session.model.call([self._inputs[name] for name in self.session.input_names])
-        by_name = dict(zip(self.session.output_names, found, strict=True))
+        inputs = [self._inputs[name] for name in self.session.input_names]
+        apart = set(self.session.model.in_place) - self._caches.keys() if self._caches else set()
+        if apart:
+            raise ModelError(
+                f"output {min(apart)!r} is not bound to memory, as others are; bind all, or none."
+            )
+        found = self.session.model.call(inputs, in_place=bool(self._caches))
+        names = [name for name in self.session.output_names if name not in self._caches]
+        by_name = dict(zip(names, found, strict=True)) | self._caches
         self._outputs = [Value(by_name[name]) for name in self._wanted]
 
 

@@ -160,7 +160,7 @@ def verify_model(
 
 def _opened(target: Target, path: Path, feeds: Iterable[Feed], *, threads: int, replay: bool) -> Session:
     """The deployed model's session; what it makes of ``feeds``, where a large one is not to be held."""
-    session = target.session(path, threads=threads)
+    session = target.checking_session(path, threads=threads)
     return ReplayedSession(session, feeds) if replay else session
 
 

@@ -207,7 +207,7 @@ def _identity(scope: Scope, node: ir.Node) -> Expr:
     return scope.inputs(node)[0]
 
 
-_BY_OPERATORS: dict[str, Converter] = {
+BY_OPERATORS: dict[str, Converter] = {
     **{
         name: _binary(operator)
         for name, operator in {
@@ -269,6 +269,6 @@ _BY_OPERATORS: dict[str, Converter] = {
     "Dropout": _identity,
 }
 
-CONVERTERS: dict[str, Converter] = _BY_OPERATORS | {
-    name: _function(name.lower(), _BY_OPERATORS[name]) for name in ("Tanh", "Sigmoid", "Erf", "Gelu")
+CONVERTERS: dict[str, Converter] = BY_OPERATORS | {
+    name: _function(name.lower(), BY_OPERATORS[name]) for name in ("Tanh", "Sigmoid", "Erf", "Gelu")
 }

@@ -1,0 +1,41 @@
+"""The very library, on a stand-in for the driver that runs the source of its kernels thread by thread.
+
+Everything is real but the driver and its assembler: schedules, launches, barriers, shared memory, the runtime.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompiler.backends.tvm.session import TvmSession
+from qcompiler.backends.tvm_cuda import compile_model, nvrtc
+from tests.backends.tvm.compiled import compiled, data
+from tests.backends.tvm.kernels.running import needs_tvm
+from tests.backends.tvm_cuda import emulation
+
+needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason=f"needs {nvrtc.PACKAGE}")
+pytestmark = [needs_tvm, needs_nvrtc, pytest.mark.tvm]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("driver")
+    emulation.build_driver(folder)
+    return folder
+
+
+@pytest.mark.parametrize("passes", ["int4", "int8_dynamic"])
+def test_threads_compute_what_the_definitions_do(
+    passes: str, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_model, "ptx", emulation.recording(driver))
+    result = compiled(tmp_path, passes, "tvm-cuda")
+    check = TvmSession(result.path, on_host=True)
+    feeds = [data(rows) for rows in (1, 5, 33)]  # a row, more than the kernel for few, more than a tile
+    for feed, found in zip(feeds, emulation.run(result.path, feeds, driver), strict=True):
+        expected = check.run(feed)["y"]
+        # Sums of floats in another order.
+        np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
