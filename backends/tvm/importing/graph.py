@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx_ir as ir
@@ -27,7 +27,9 @@ from qcompiler.backends.tvm.importing.scope import STORED, Scope
 from qcompiler.backends.tvm.tune import Effort
 from qcompiler.errors import UnsupportedError
 
-CONVERTERS: dict[str, Callable[[Scope, ir.Node], Any]] = {
+Converter = Callable[[Scope, ir.Node], Any]
+
+CONVERTERS: dict[str, Converter] = {
     **elementwise.CONVERTERS,
     **views.CONVERTERS,
     **movement.CONVERTERS,
@@ -62,19 +64,41 @@ class Imported:
     sums: tuple[tuple[str, str, str], ...]
 
 
-def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) -> Imported:
+@dataclass(frozen=True)
+class Dialect:
+    """Which operators a target imports, and how.
+
+    Attributes:
+        target: its name, for messages.
+        converters: by ``op_type``, or ``domain::op_type`` outside the standard.
+    """
+
+    target: str = "tvm-cpu"
+    converters: Mapping[str, Converter] = field(default_factory=lambda: CONVERTERS)
+
+
+def import_graph(
+    model: ir.Model, variant: Variant, tune: Effort = Effort.NONE, dialect: Dialect | None = None
+) -> Imported:
     """Turn a graph into Relax, with kernels of ``variant`` whose tiles are timed as ``tune`` says.
+
+    Args:
+        model: lowered.
+        variant: of the kernels.
+        tune: how many tiles of each are timed.
+        dialect: operators of another target than tvm-cpu.
 
     Raises:
         UnsupportedError: names the first node that cannot be imported, why, and what to do.
     """
     from tvm import relax
 
+    dialect = dialect or Dialect()
     builder = relax.BlockBuilder()
     scope = Scope(builder, variant.vectors, variant, tune=tune)
-    inputs = [_input(scope, value) for value in model.graph.inputs]
+    inputs = [_input(scope, value, dialect.target) for value in model.graph.inputs]
     with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
-        results = _body(scope, model.graph)
+        results = _body(scope, model.graph, dialect)
         parameters = list(scope.parameters.values())
         builder.emit_func_output(
             results[0] if len(results) == 1 else relax.Tuple(results),
@@ -86,19 +110,19 @@ def import_graph(model: ir.Model, variant: Variant, tune: Effort = Effort.NONE) 
     )
 
 
-def _body(scope: Scope, graph: ir.Graph) -> list[Any]:
+def _body(scope: Scope, graph: ir.Graph, dialect: Dialect) -> list[Any]:
     """The outputs, made by all nodes in one dataflow block."""
     try:
         with scope.builder.dataflow():
             for node in graph:
-                _convert(scope, node)
+                _convert(scope, node, dialect)
             return [scope.builder.emit_output(scope.tensor(value)) for value in graph.outputs]
     except UnsupportedError:
         scope.builder._end_block()  # or TVM writes a warning about it to stderr
         raise
 
 
-def _input(scope: Scope, value: ir.Value) -> Any:
+def _input(scope: Scope, value: ir.Value, target: str) -> Any:
     from tvm import relax, tirx
 
     if value.shape is None or value.dtype is None:
@@ -107,7 +131,7 @@ def _input(scope: Scope, value: ir.Value) -> Any:
         )
     if value.dtype.numpy().name not in STORED:
         raise UnsupportedError(
-            f"input {value.name!r} is {value.dtype.name}, which tvm-cpu takes no arrays of; use --target ort-cpu."
+            f"input {value.name!r} is {value.dtype.name}, which {target} takes no arrays of; use --target ort-cpu."
         )
     dims = []
     for index, size in enumerate(value.shape):
@@ -131,26 +155,28 @@ def operator_of(node: ir.Node) -> str:
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
 
-def _convert(scope: Scope, node: ir.Node) -> None:
-    converter = CONVERTERS.get(operator_of(node))
+def _convert(scope: Scope, node: ir.Node, dialect: Dialect) -> None:
+    converter = dialect.converters.get(operator_of(node))
     try:
         if compute_content(scope, node):
             return
         if converter is None:
-            raise UnsupportedError(f"{operator_of(node)} is not among its {len(CONVERTERS)} operators")
+            raise UnsupportedError(
+                f"{operator_of(node)} is not among its {len(dialect.converters)} operators"
+            )
         made = converter(scope, node)
         for value, expr in zip(node.outputs, made if isinstance(made, list) else [made], strict=False):
             scope.exprs[value] = scope.emit(expr)
             scope.shape(scope.exprs[value])
     except UnsupportedError as error:
-        raise UnsupportedError(_message(node, str(error))) from error
+        raise UnsupportedError(_message(dialect.target, node, str(error))) from error
     except Exception as error:  # TVM's own errors share no base class but this one
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-        raise UnsupportedError(_message(node, f"TVM refuses it: {reason}")) from error
+        raise UnsupportedError(_message(dialect.target, node, f"TVM refuses it: {reason}")) from error
 
 
-def _message(node: ir.Node, reason: str) -> str:
+def _message(target: str, node: ir.Node, reason: str) -> str:
     operator = operator_of(node)
     return (
-        f"tvm-cpu cannot import node {node.name!r} ({operator}): {reason.rstrip('.')}; use --target ort-cpu."
+        f"{target} cannot import node {node.name!r} ({operator}): {reason.rstrip('.')}; use --target ort-cpu."
     )
