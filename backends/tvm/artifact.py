@@ -114,6 +114,7 @@ def write_index(
             "outputs": [_described(value) for value in model.graph.outputs],
             "limits": imported.limits,
             "sums": [list(names) for names in imported.sums],
+            "in_place": list(imported.in_place),
             "features": {str(feature): sorted(flags) for feature, flags in FLAGS.items()},
             "libraries": [_library(item) for item in libraries],
             "parameters": {"file": parameters.path.name, "tensors": parameters.tensors},

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.tvm.compile_kernel import PASS_CONFIG
 from qcompiler.backends.tvm.cpu_features import Variant
-from qcompiler.backends.tvm.importing.graph import Imported, import_graph
+from qcompiler.backends.tvm.importing.graph import ENTRY, IN_PLACE, Imported, import_graph
 from qcompiler.backends.tvm.lower_tir import registered
 from qcompiler.backends.tvm.schedule import scheduled
 from qcompiler.backends.tvm.tune import Effort
@@ -35,7 +35,7 @@ def compile_model(
     import tvm
     from tvm import relax
 
-    imported = import_graph(model, variant, tune)
+    imported = import_graph(model, variant, tune, in_place=True)
     described = tvm.target.Target(dict(target))
     with described, tvm.transform.PassContext(config=PASS_CONFIG):
         module = tvm.transform.Sequential(
@@ -46,15 +46,13 @@ def compile_model(
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
-                relax.transform.DeadCodeElimination([_ENTRY]),
+                relax.transform.DeadCodeElimination([ENTRY, *([IN_PLACE] if imported.in_place else [])]),
             ]
         )(imported.module)
         module = scheduled(module)
         executable = relax.build(module, described, relax_pipeline=_lowering(), tir_pipeline=registered())
     return imported, executable
 
-
-_ENTRY = "main"
 
 _VIEW = "relax.reshape"
 """Stays an operator that the runtime serves without a copy; as loops it is one only where sizes can be proven equal."""

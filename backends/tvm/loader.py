@@ -56,6 +56,7 @@ class Model:
     Attributes:
         inputs, outputs: ``{"name", "dtype", "shape"}`` each; symbolic dimensions are names.
         variant: of the kernels that this CPU runs.
+        in_place: outputs that may be the memory of the caches they follow.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, check: bool = True) -> None:
@@ -74,7 +75,7 @@ class Model:
         chosen = choose_library(self._index, host_features(self._index))
         self.inputs: list[dict[str, Any]] = self._index["inputs"]
         self.outputs: list[dict[str, Any]] = self._index["outputs"]
-        self.variant: str = chosen["variant"]
+        self.variant, self.in_place = str(chosen["variant"]), list[str](self._index.get("in_place", []))
         parameters, known = self._index["parameters"], self._index["files"] if check else {}
         if chosen["file"] in known:  # not what was linked of objects afterwards
             _read(folder / chosen["file"], known)
@@ -85,7 +86,6 @@ class Model:
         self._library = self._open(folder / chosen["file"])
         self._machine = self._library["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, 0, _POOLED)
-        self._entry = self._machine[self._index["entry"]]
         memory = _read(folder / parameters["file"], known)
         weights = [self._ffi.from_dlpack(_view(memory, item)) for item in parameters["tensors"]]
         self._parameters = self._ffi.convert(weights)
@@ -101,18 +101,18 @@ class Model:
             item["name"]: np.from_dlpack(result) for item, result in zip(self.outputs, found, strict=True)
         }
 
-    def call(self, tensors: Iterable[Any]) -> list[Any]:
-        """Run on tensors in the order of the inputs; tensors come out."""
-        given = list(tensors)
-        self._check_sums(given)
+    def call(self, tensors: Iterable[Any], *, in_place: bool = False) -> list[Any]:
+        """Run on tensors in the order of the inputs; in place, new keys and values go where the past has room."""
+        given, entry = list(tensors), self._index["entry"] + ("_in_place" if in_place else "")
+        self._check_sums(given, in_place=in_place)
         try:
             with _Threads.lock:  # registers of the machine and the pool of threads are shared
                 self._use_threads()
-                found = self._entry(*given, self._parameters)
+                found = self._machine[entry](*given, self._parameters)
         except Exception as error:  # errors of compiled code share no base class but this one
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise LoadError(f"the model refuses its inputs: {reason}") from error
-        return [found] if len(self.outputs) == 1 else list(found)
+        return [found] if isinstance(found, self._ffi.Tensor) else list(found)
 
     def tensor(self, item: Mapping[str, Any], feeds: Mapping[str, Array]) -> Any:
         """The tensor of an input, without a copy where its memory fits.
@@ -138,7 +138,7 @@ class Model:
             return allocate(shape, self._ffi.dtype(item["dtype"]), self._ffi.device("cpu", 0), None)
         return self._ffi.from_dlpack(aligned(array))
 
-    def _check_sums(self, tensors: list[Any]) -> None:
+    def _check_sums(self, tensors: list[Any], *, in_place: bool) -> None:
         """Lengths that must add up, such as past and new tokens to all: kernels rely on it."""
         sizes = {
             dim: int(size)
@@ -146,10 +146,12 @@ class Model:
             for dim, size in zip(item["shape"], tensor.shape, strict=True)
             if isinstance(dim, str)
         }
-        for total, first, second in self._index["sums"]:
-            expected = sizes[first] + sizes[second]
-            if sizes[total] != expected:
-                raise LoadError(f"{total} is {sizes[total]}, expected {first} + {second} = {expected}.")
+        for total, past, new in self._index["sums"]:
+            seen, most, expected = sizes[total], sizes[past], sizes[past] + sizes[new]
+            if in_place and not sizes[new] <= seen <= most:
+                raise LoadError(f"{total} is {seen}, expected {sizes[new]} to {most}: there is no more room.")
+            if not in_place and seen != expected:
+                raise LoadError(f"{total} is {seen}, expected {past} + {new} = {expected}.")
 
     def _use_threads(self) -> None:
         """Let the pool of this thread, whose size is fixed when it is made, work with as many as were asked for."""
@@ -295,6 +297,4 @@ def _find_runtime(folder: Path) -> Path:
     for found in (file for place in places for file in (place, *(place / name for name in _NAMES))):
         if found.is_file():
             return found
-    raise LoadError(
-        f"libtvm_runtime is neither beside the model nor in an installed apache-tvm; name its place in {RUNTIME}."
-    )
+    raise LoadError(f"no libtvm_runtime beside the model or in the package apache-tvm; name it in {RUNTIME}.")

@@ -1,5 +1,7 @@
 """Whether a graph may keep its cache in place: past and present in one buffer of the full length.
 
+A compiled model says so in its index.
+
 GroupQueryAttention appends to the buffer in place when its past input and its present output are the same memory,
 and takes the number of tokens from ``seqlens_k`` instead of from the buffer's shape. A graph in which anything else
 reads the past would take its length from a shape that is then the capacity, and be wrong.
@@ -20,7 +22,10 @@ _PAST_INPUTS, _PRESENT_OUTPUTS = (3, 4), (1, 2)
 def shares_buffer(model: Path, slots: Sequence[CacheSlot]) -> bool:
     """Whether every cache input goes into GroupQueryAttention only, which gives its output."""
     if is_deployed(model):
-        return False
+        from qcompiler.backends.tvm.loader import index_path, read_index
+
+        written = read_index(index_path(model)).get("in_place", [])
+        return bool(slots) and {slot.present for slot in slots} == set(written)
     import onnx_ir as ir
 
     graph = ir.load(model).graph

@@ -82,7 +82,7 @@ _UNSUPPORTED_INPUTS = {9: "position_ids", 10: "attention_bias", 11: "head_sink"}
 
 
 def _group_query_attention(scope: Scope, node: ir.Node) -> list[Expr]:
-    """com.microsoft's GroupQueryAttention; past and present are different memory."""
+    """com.microsoft's GroupQueryAttention; past and present are different memory, or one with room for both."""
     from qcompiler.backends.tvm.kernels.attention import Attention, attention
     from qcompiler.backends.tvm.kernels.rotary import Turn
 
@@ -102,16 +102,15 @@ def _group_query_attention(scope: Scope, node: ir.Node) -> list[Expr]:
     codes = scope.dtype(past_key) == "int8"
     spec = Attention(
         heads, int(kv_heads), Turn(int(size), 2 * int(scope.shape(tables[0])[1]) if turned else 0,
-        bool(integer(node, "rotary_interleaved", 0))), scope.variant, "append", codes=codes, packed=key is None,
+        bool(integer(node, "rotary_interleaved", 0))), scope.variant, "in_place" if scope.in_place else "append",
+        codes=codes, packed=key is None,
         window=max(0, integer(node, "local_window_size", -1)), softcap=number(node, "softcap", 0.0),
         scale=number(node, "scale", 0.0),
     )  # fmt: skip
-    known = scope.content(node.inputs[6])
-    keys = known.reshape(-1)[0] if known is not None else past + rows
-    scope.add_up(keys, past, rows)
+    keys = past if scope.in_place else _all_keys(scope, node, past, rows)
     scales = [_scales(item, int(kv_heads), int(size)) for item in node.inputs[12:14]] if codes else []
     new = [query] if key is None else [query, key, value]
-    last = _within(scope, reshaped(scope, last, [batch]), past, rows, keys)
+    last = _within(scope, reshaped(scope, last, [batch]), 0 if scope.in_place else past, rows, keys)
     inputs = [
         *new,
         past_key,
@@ -123,7 +122,18 @@ def _group_query_attention(scope: Scope, node: ir.Node) -> list[Expr]:
     kind = "int8" if codes else "float32"
     cache = ([batch, kv_heads, keys, size], kind)
     result = ([batch, rows, heads * int(size)], "float32")
-    return scope.call_several(spec, partial(attention, spec), [*inputs, *scales], [result, cache, cache])
+    places = [len(new), len(new) + 1] if scope.in_place else []
+    return scope.call_several(
+        spec, partial(attention, spec), [*inputs, *scales], [result, cache, cache], in_place=places
+    )
+
+
+def _all_keys(scope: Scope, node: ir.Node, past: Any, rows: Any) -> Any:
+    """Length of the present, which must be the sum of the past and the new rows."""
+    known = scope.content(node.inputs[6])
+    keys = known.reshape(-1)[0] if known is not None else past + rows
+    scope.add_up(keys, past, rows)
+    return keys
 
 
 def _within(scope: Scope, last: Expr, past: Any, rows: Any, keys: Any) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from qcompiler.backends.tvm.importing import (
     views,
 )
 from qcompiler.backends.tvm.importing.host import compute_content
+from qcompiler.backends.tvm.importing.in_place import presents
 from qcompiler.backends.tvm.importing.scope import STORED, Scope
 from qcompiler.backends.tvm.tune import Effort
 from qcompiler.errors import UnsupportedError
@@ -45,23 +46,29 @@ CONVERTERS: dict[str, Converter] = {
 """By ``op_type``, or ``domain::op_type`` outside the standard."""
 
 ENTRY = "main"
+IN_PLACE = "main_in_place"
 
 
 @dataclass(frozen=True)
 class Imported:
     """A Relax module whose function ``main`` takes the graph's inputs and a tuple of parameters.
 
+    ``main_in_place``, where it is asked for and possible, takes caches with room behind the past, writes new keys and
+    values into them and returns the outputs that are left.
+
     Attributes:
         module: ``tvm.IRModule``.
         parameters: the tuple's tensors in order.
         limits: the largest that symbolic dimensions may be, by name.
         sums: symbolic dimensions that must be the sum of two others.
+        in_place: names of the outputs that ``main_in_place`` writes into inputs; empty where there is none.
     """
 
     module: Any
     parameters: tuple[ir.TensorProtocol, ...]
     limits: dict[str, int]
     sums: tuple[tuple[str, str, str], ...]
+    in_place: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,12 @@ class Dialect:
 
 
 def import_graph(
-    model: ir.Model, variant: Variant, tune: Effort = Effort.NONE, dialect: Dialect | None = None
+    model: ir.Model,
+    variant: Variant,
+    tune: Effort = Effort.NONE,
+    dialect: Dialect | None = None,
+    *,
+    in_place: bool = False,
 ) -> Imported:
     """Turn a graph into Relax, with kernels of ``variant`` whose tiles are timed as ``tune`` says.
 
@@ -87,6 +99,7 @@ def import_graph(
         variant: of the kernels.
         tune: how many tiles of each are timed.
         dialect: operators of another target than tvm-cpu.
+        in_place: make ``main_in_place``, too, where the graph allows it.
 
     Raises:
         UnsupportedError: names the first node that cannot be imported, why, and what to do.
@@ -96,27 +109,40 @@ def import_graph(
     dialect = dialect or Dialect()
     builder = relax.BlockBuilder()
     scope = Scope(builder, variant.vectors, variant, tune=tune)
-    inputs = [_input(scope, value, dialect.target) for value in model.graph.inputs]
-    with builder.function(ENTRY, attrs={"num_input": len(inputs)}):
-        results = _body(scope, model.graph, dialect)
-        parameters = list(scope.parameters.values())
-        builder.emit_func_output(
-            results[0] if len(results) == 1 else relax.Tuple(results),
-            params=[*inputs, *(variable for variable, _ in parameters)],
-        )
+    _function(scope, model.graph, dialect, ENTRY, list(model.graph.outputs))
+    written = presents(model.graph) if in_place else []
+    if written:
+        left = [value for value in model.graph.outputs if value not in written]
+        again = Scope(builder, variant.vectors, variant, tune=tune, functions=scope.functions, in_place=True)
+        _function(again, model.graph, dialect, IN_PLACE, left)
+        assert list(again.parameters) == list(scope.parameters)
     module = relax.transform.BundleModelParams()(builder.get())
-    return Imported(
-        module, tuple(tensor for _, tensor in parameters), scope.limits, tuple(sorted(scope.sums))
-    )
+    parameters = tuple(tensor for _, tensor in scope.parameters.values())
+    names = tuple(str(value.name) for value in written)
+    return Imported(module, parameters, scope.limits, tuple(sorted(scope.sums)), names)
 
 
-def _body(scope: Scope, graph: ir.Graph, dialect: Dialect) -> list[Any]:
+def _function(
+    scope: Scope, graph: ir.Graph, dialect: Dialect, name: str, outputs: Sequence[ir.Value]
+) -> None:
+    from tvm import relax
+
+    inputs = [_input(scope, value, dialect.target) for value in graph.inputs]
+    with scope.builder.function(name, attrs={"num_input": len(inputs)}):
+        results = _body(scope, graph, dialect, outputs)
+        scope.builder.emit_func_output(
+            results[0] if len(results) == 1 else relax.Tuple(results),
+            params=[*inputs, *(variable for variable, _ in scope.parameters.values())],
+        )
+
+
+def _body(scope: Scope, graph: ir.Graph, dialect: Dialect, outputs: Sequence[ir.Value]) -> list[Any]:
     """The outputs, made by all nodes in one dataflow block."""
     try:
         with scope.builder.dataflow():
             for node in graph:
                 _convert(scope, node, dialect)
-            return [scope.builder.emit_output(scope.tensor(value)) for value in graph.outputs]
+            return [scope.builder.emit_output(scope.tensor(value)) for value in outputs]
     except UnsupportedError:
         scope.builder._end_block()  # or TVM writes a warning about it to stderr
         raise

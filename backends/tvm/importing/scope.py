@@ -46,6 +46,7 @@ class Scope:
         limits: the largest that symbolic dimensions may be, by name.
         sums: symbolic dimensions that are the sum of two others: ``(total, first, second)``.
         tune: how many tiles of each kernel are timed.
+        in_place: caches have room for new keys and values, which are written into them.
     """
 
     builder: Any
@@ -59,6 +60,7 @@ class Scope:
     limits: dict[str, int] = field(default_factory=dict)
     sums: set[tuple[str, str, str]] = field(default_factory=set)
     tune: Effort = Effort.NONE
+    in_place: bool = False
 
     def emit(self, expr: Expr) -> Expr:
         """Bind an expression to a variable whose type is inferred."""
@@ -169,13 +171,23 @@ class Scope:
         return self.emit(relax.call_tir(self.function(key, make), list(inputs), result))
 
     def call_several(
-        self, key: object, make: Any, inputs: Sequence[Expr], results: Sequence[tuple[Sequence[Dim], str]]
+        self,
+        key: object,
+        make: Any,
+        inputs: Sequence[Expr],
+        results: Sequence[tuple[Sequence[Dim], str]],
+        in_place: Sequence[int] = (),
     ) -> list[Expr]:
-        """Call a kernel with several results, each of a shape and a type."""
+        """Call a kernel with several results, each of a shape and a type; the last are inputs at these places."""
         from tvm import relax
 
         types = [relax.TensorType(tuple(shape), dtype) for shape, dtype in results]
-        made = self.emit(relax.call_tir(self.function(key, make), list(inputs), types))
+        function = self.function(key, make)
+        if in_place:
+            places = [-1] * (len(results) - len(in_place)) + list(in_place)
+            made = self.emit(relax.op.call_tir_inplace(function, list(inputs), places, types))
+        else:
+            made = self.emit(relax.call_tir(function, list(inputs), types))
         return [self.emit(relax.TupleGetItem(made, index)) for index in range(len(types))]
 
     def function(self, key: object, make: Any) -> Any:

@@ -67,8 +67,8 @@ class Attention:
     ``[B, kv_heads, P, h]`` (append), ``last`` int32 ``[B]``, each row's last key after the step, and ``total`` int32
     ``[1]``, keys of the longest row; ``cos``, ``sin`` float32 ``[L, R/2]`` (turned); ``key_scale`` and
     ``value_scale`` float32 ``[kv_heads, h]`` (codes); ``mask`` float32 ``[B or 1, heads or 1, S or 1, T]``;
-    ``y`` float32 ``[B, S, heads * h]``; with a cache ``key``, ``value`` ``[B, kv_heads, T, h]``.  With ``total == S``
-    nothing of the past is kept; otherwise ``last + 1 - S`` rows are.
+    ``y`` float32 ``[B, S, heads * h]``; with append ``key``, ``value`` ``[B, kv_heads, T, h]``, which in place stand
+    where the past does.  With ``total == S`` nothing of the past is kept; otherwise ``last + 1 - S`` rows are.
     """
 
     heads: int
@@ -110,7 +110,7 @@ class _Attention:
         self.batch, self.rows = rows_parameter(), rows_parameter()
         self.length = self.rows if spec.packed and spec.cache == "none" else rows_parameter()
         self._take_new()
-        past = self._take_past(kind) if spec.cache != "none" else (None, None)
+        past = self._take_past(kind) if spec.cache != "none" else [None, None]
         turned, entries = spec.turn.turned // 2, rows_parameter()
         self.tables = [parameter(name, (entries, turned), "float32") for name in ("cos", "sin") if turned]
         scales = [
@@ -122,11 +122,8 @@ class _Attention:
             parameter("mask", (*self.mask_sizes, self.length), "float32") if spec.mask else None
         )
         self.result = parameter("y", (self.batch, self.rows, spec.heads * size), "float32")
-        shape = (self.batch, spec.kv_heads, self.length, size)
-        present = [
-            T.alloc_buffer(shape, kind) if spec.cache == "none" else parameter(name, shape, kind)
-            for name in ("key", "value")
-        ]
+        present = past if spec.cache == "in_place" else self._give_present(kind)
+        past = [None, None] if spec.cache == "in_place" else past
         self.keys, self.values = (
             Store(*buffers, size) for buffers in zip(past, present, scales, strict=True)
         )
@@ -146,16 +143,21 @@ class _Attention:
             for name, width in widths.items()
         )
 
-    def _take_past(self, kind: str) -> tuple[Buffer, Buffer]:
-        spec, self.room = self.spec, self.length
-        past: list[Buffer] = [None, None]
-        if spec.cache == "append":
-            self.room = rows_parameter()
-            shape = (self.batch, spec.kv_heads, self.room, spec.turn.size)
-            past = [parameter(name, shape, kind) for name in ("past_key", "past_value")]
+    def _take_past(self, kind: str) -> list[Buffer]:
+        """Keys and values of the past, with room for the new ones where they are appended in place."""
+        spec = self.spec
+        self.room = rows_parameter() if spec.cache == "append" else self.length
+        shape = (self.batch, spec.kv_heads, self.room, spec.turn.size)
+        past = [parameter(name, shape, kind) for name in ("past_key", "past_value")]
         self.last = parameter("last", (self.batch,), "int32")
         self.total = parameter("total", (1,), "int32")
-        return past[0], past[1]
+        return past
+
+    def _give_present(self, kind: str) -> list[Buffer]:
+        shape = (self.batch, self.spec.kv_heads, self.length, self.spec.turn.size)
+        if self.spec.cache == "none":
+            return [T.alloc_buffer(shape, kind) for _ in range(2)]
+        return [parameter(name, shape, kind) for name in ("key", "value")]
 
     def body(self) -> None:
         spec, registers = self.spec, REGISTERS[self.spec.variant]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -70,9 +71,13 @@ def test_prefill_and_decoding_are_the_dialects(folders: dict[str, Path]) -> None
         ]
 
 
-def test_generation_hands_the_cache_on(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("cache", ["in place", "rebound"])
+def test_generation_hands_the_cache_on(
+    folders: dict[str, Path], cache: Literal["in place", "rebound"]
+) -> None:
     decoder = Decoder(folders["tvm-cpu"])
-    assert decoder.cache == "rebound"
+    assert decoder.cache == "in place"
+    decoder.cache = cache
     tokens = np.arange(12, dtype=np.int64)[None]
     whole = decoder.start(16).extend(tokens)
     text = decoder.start(16)
@@ -81,6 +86,57 @@ def test_generation_hands_the_cache_on(folders: dict[str, Path]) -> None:
         last = text.extend(tokens[:, position : position + 1])
     # The same numbers in products of one row and of many.
     np.testing.assert_allclose(last, whole, rtol=0, atol=1e-4 * float(np.abs(whole).max()))
+
+
+@pytest.mark.parametrize(("past", "tokens"), [(0, 5), (0, 1), (9, 1), (9, 4), (59, 1), (59, 5)])
+def test_in_place_is_the_same_as_copied(folders: dict[str, Path], past: int, tokens: int) -> None:
+    """Whatever lies behind the past: codes of other texts, or no numbers at all."""
+    from qcompiler.backends.tvm.loader import Model
+
+    model, generator = Model(folders["tvm-cpu"], threads=1), np.random.default_rng(past)
+    cache = {
+        name: generator.standard_normal((2, SHAPE.kv_heads, past, SHAPE.head_size)).astype(np.float32)
+        for name in empty(2)
+    }
+    given = feed(generator.integers(0, SHAPE.vocabulary, (2, tokens)), cache)
+    copied = model.run(given)
+    buffers = {name: np.full((2, SHAPE.kv_heads, 64, SHAPE.head_size), np.nan, np.float32) for name in cache}
+    for name, buffer in buffers.items():
+        buffer[:, :, :past] = cache[name]
+    tensors = [model.tensor(item, given | buffers) for item in model.inputs]
+    (logits,) = model.call(tensors, in_place=True)
+    np.testing.assert_array_equal(
+        np.from_dlpack(logits), copied["logits"]
+    )  # the same numbers in the same order
+    for item, tensor in zip(model.inputs, tensors, strict=True):
+        if item["name"] in buffers:
+            present = copied[item["name"].replace("past_key_values", "present")]
+            np.testing.assert_array_equal(np.from_dlpack(tensor)[:, :, : past + tokens], present)
+            assert np.isnan(np.from_dlpack(tensor)[:, :, past + tokens :]).all()
+
+
+def test_more_tokens_than_there_is_room_for_are_refused(folders: dict[str, Path]) -> None:
+    from qcompiler.backends.tvm.loader import LoadError, Model
+
+    model = Model(folders["tvm-cpu"], threads=1)
+    given = feed(np.zeros((1, 3), np.int64), {name: array[:, :, :0] for name, array in empty(1).items()})
+    small = {name: np.zeros((1, SHAPE.kv_heads, 2, SHAPE.head_size), np.float32) for name in empty(1)}
+    with pytest.raises(LoadError, match="total is 3, expected 3 to 2: there is no more room"):
+        model.call([model.tensor(item, given | small) for item in model.inputs], in_place=True)
+
+
+def test_a_part_of_the_cache_cannot_be_in_place(folders: dict[str, Path]) -> None:
+    from qcompiler.backends.tvm.session import TvmSession
+
+    binding = TvmSession(folders["tvm-cpu"]).io_binding()
+    for name, array in feed(np.zeros((1, 1), np.int64), empty(1)).items():
+        binding.bind_cpu_input(name, array)
+    binding.bind_output("logits", "cpu")
+    with pytest.raises(ModelError, match="'logits' cannot be bound to memory"):
+        binding.bind_ortvalue_output("logits", None)
+    binding.bind_ortvalue_output("present.0.key", None)
+    with pytest.raises(ModelError, match=r"'present\.0\.value' is not bound to memory"):
+        binding.run()
 
 
 def test_lengths_that_do_not_add_up_are_refused(folders: dict[str, Path]) -> None:
