@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.multiplying import macs, multiplying
+from benchmarks.reading import reading
 from benchmarks.results_file import Row, Scores, Speed, speed_record
 from qcompiler.measure.latency import Runner, measure_latency, speed_ratio
 from qcompiler.measure.ratio import Ratio
@@ -22,6 +23,9 @@ ROUNDS, ROUND_MS = 75, 1.0
 
 MULTIPLIERS = "the multipliers alone"
 """As many products of uint8 and int8 on registers, nothing loaded, scaled or written: the most that vectors can do."""
+
+WEIGHTS = "reading the weights alone"
+"""Once, in the order of memory: the most that one row can do, wherever the weights lie."""
 
 Array = npt.NDArray[Any]
 
@@ -85,9 +89,10 @@ def measure_case(case: Case, *, threads: int) -> list[Row]:
 
     options, clock = timing_options(threads=threads), time.process_time if threads == 1 else time.perf_counter
     sessions = {name: timing_session(model, options=options) for name, model in case.models.items()}
-    multiply = {MULTIPLIERS: multiplying(threads)} if case.products else {}
-    speeds: dict[str, dict[str, Speed]] = {name: {} for name in [*sessions, *multiply]}
     constants = [aligned(array) for array in case.constants]
+    multiply = {MULTIPLIERS: multiplying(threads)} if case.products else {}
+    read = {WEIGHTS: reading(constants)} if constants and threads == 1 else {}
+    speeds: dict[str, dict[str, Speed]] = {name: {} for name in [*sessions, *multiply, *read]}
     sqnr_db = np.inf
     for shape, make in case.calls.items():
         call = make()
@@ -95,7 +100,7 @@ def measure_case(case: Case, *, threads: int) -> list[Row]:
         first, *others = inputs.values()
         outputs = {name: aligned(array) for name, array in call.outputs.items()}
         runners = {name: _bound(session, inputs, call.outputs) for name, session in sessions.items()}
-        runners |= multiply
+        runners |= multiply | read
         runners[""] = case.kernel.bound(first, *constants, *others, *outputs.values())
         times = measure_latency(
             runners, rounds=ROUNDS, min_round_ms=ROUND_MS, max_seconds=MAX_SECONDS, clock=clock

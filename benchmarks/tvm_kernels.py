@@ -7,7 +7,8 @@ threads; its speed is ONNX Runtime's time / ours.  Products have weights of 2048
 that the machine lacks (AMX among them) are not measured.
 
 Rows "against the multipliers alone" compare with as many products on registers, without loads, quantization or results:
-what vectors of this machine could do at most (1.0), so that figures of different machines can be compared.
+what vectors of this machine could do at most (1.0).  Rows "against reading the weights alone" are the same for one row,
+which waits for memory.  With both, figures of different machines can be compared.
 """
 
 from __future__ import annotations
