@@ -37,25 +37,29 @@ def load_pictures(paths: list[Path]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
 
 
-def measure(place: Place) -> list[Row]:
+def task_of(place: Place) -> Task:
     """Calibrate on every fifth picture, score on 300 of the others."""
     model = place.asset(f"{FOLDER}/mobilenet_v1_0.75_224.onnx")
     paths = find_pictures(place)
     others = [path for index, path in enumerate(paths) if index % EVERY]
     scored, verified = others[:SCORED], others[SCORED : SCORED + VERIFIED]
     samples, labels = load_pictures(scored), np.array([int(path.stem) for path in scored])
-    task = Task(
+    return Task(
         model=model,
         score=ClassifierScore(model, "input", samples, labels),
         timings={"1 picture": {"input": samples[:1]}},
         calibration=save_samples(place.scratch / "calibration.npz", {"input": load_pictures(paths[::EVERY])}),
         verification=save_samples(place.scratch / "verification.npz", {"input": load_pictures(verified)}),
     )
+
+
+def measure(place: Place) -> list[Row]:
+    """Ours and ONNX Runtime's."""
     contenders = [
         *ours("int8_static,bias_correction", "int8_static"),
         *peers("quantize_static uint8 per channel", "quantize_static default", "quantize_dynamic"),
     ]
-    return compare(task, contenders, place.scratch)
+    return compare(task_of(place), contenders, place.scratch)
 
 
 QUESTION = Question(

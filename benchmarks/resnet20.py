@@ -28,25 +28,29 @@ def normalize(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def measure(place: Place) -> list[Row]:
+def task_of(place: Place) -> Task:
     """Calibrate on 500 pictures of the training part, score on 2,000 of the test part."""
     model = place.asset(f"{FOLDER}/resnet20_cifar10.onnx")
     with np.load(place.asset(f"{FOLDER}/cifar10_subset.npz")) as archive:
         images, labels, training = (archive[name] for name in ("test_images", "test_labels", "calib_images"))
     samples, unscored = normalize(images), normalize(training)
     calibration, verification = unscored[:CALIBRATED], unscored[CALIBRATED : CALIBRATED + VERIFIED]
-    task = Task(
+    return Task(
         model=model,
         score=ClassifierScore(model, "input", samples, labels),
         timings={"1 picture": {"input": samples[:1]}, "16 pictures": {"input": samples[:16]}},
         calibration=save_samples(place.scratch / "calibration.npz", {"input": calibration}),
         verification=save_samples(place.scratch / "verification.npz", {"input": verification}),
     )
+
+
+def measure(place: Place) -> list[Row]:
+    """Ours and ONNX Runtime's."""
     contenders = [
         *ours("int8_static,bias_correction", "int8_static"),
         *peers("quantize_static uint8 per channel", "quantize_static default", "quantize_dynamic"),
     ]
-    return compare(task, contenders, place.scratch)
+    return compare(task_of(place), contenders, place.scratch)
 
 
 QUESTION = Question(
