@@ -43,6 +43,7 @@ class Builds:
         journal: what was solved and measured.
         threads: of sessions that are measured.
         progress: whom to tell.
+        variant: the pipeline that is built where no other is asked for.
     """
 
     reference: ir.Model
@@ -54,6 +55,7 @@ class Builds:
     journal: Journal
     threads: int = 1
     progress: Progress | None = None
+    variant: Variant = field(default_factory=Variant)
     _kept: OrderedDict[str, Build] = field(default_factory=OrderedDict)
     _seen: dict[Request, Answer] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Builds:
 
     def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
         """The deployed model of an assignment, at a path of its own."""
-        return self.build_variant(assignment, Variant(), rounded=rounded)
+        return self.build_variant(assignment, self.variant, rounded=rounded)
 
     def build_variant(self, assignment: Assignment, variant: Variant, *, rounded: bool = False) -> Build:
         """The same of one way of making a pipeline of it."""

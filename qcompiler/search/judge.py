@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from qcompiler.result import manifest_path, result_files
-from qcompiler.search.facts import Totals, Workbench
+from qcompiler.search.builds import Builds
+from qcompiler.search.facts import Assignment, Totals, Workbench
 from qcompiler.search.losses import Yardstick
 from qcompiler.search.metrics import Metric
 from qcompiler.search.sensitivity import loss_feeds
+from qcompiler.search.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,14 @@ class Judge:
         float_ms: time of one run of it; 0 where the target's models are not timed here.
     """
 
-    bench: Workbench
+    bench: Builds
     metric: Metric
     yardstick: Yardstick
     float_value: float
     float_ms: float
 
     @classmethod
-    def of(cls, bench: Workbench, metric: Metric) -> Judge:
+    def of(cls, bench: Builds, metric: Metric) -> Judge:
         """Measure the float model.
 
         Raises:
@@ -75,6 +80,18 @@ class Judge:
         value = self.metric.measure(session)
         totals = Totals(size_of(path), self.latency_ms(path), self.metric.loss(value, self.float_value))
         return Judged(value, self.yardstick.loss(session), totals)
+
+    def surrogate(self, assignment: Assignment, variant: Variant) -> float:
+        """The surrogate loss of an assignment's model, remembered."""
+
+        def measured() -> dict[str, npt.NDArray[np.float64]]:
+            built = self.bench.build_variant(assignment, variant)
+            session = self.bench.target.session(built.path, threads=self.bench.threads)
+            return {"loss": np.array([self.yardstick.loss(session)])}
+
+        taken = ";".join(f"{name}={choice}" for name, choice in sorted(assignment.items()))
+        key = f"surrogate/{self.yardstick.kind}/{variant.name}/{taken}"
+        return float(self.bench.journal.recall(key, measured)["loss"][0])
 
     def latency_ms(self, path: Path) -> float:
         """Time of a run, by its ratio to the float model's beside it."""

@@ -84,7 +84,10 @@ class Loop:
     nearest: Candidate | None = None
     considered: list[str] = field(default_factory=list)
     tried: dict[tuple[str, bytes], Candidate | None] = field(default_factory=dict)
-    variant: Variant = field(default_factory=Variant)
+    variant: Variant = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.variant = self.bench.variant
 
     def run(self) -> None:
         """Search until nothing changes any more, or ``rounds`` programs were solved.
@@ -262,7 +265,7 @@ class Loop:
         assignment = solution.assignment(self.bench.problem)
         has_data = self.bench.samples.calibration is not None
         found: list[tuple[tuple[float, float], Variant]] = []
-        for variant in variants_of(self.bench.problem, assignment, has_data=has_data):
+        for variant in variants_of(self.bench.problem, assignment, self.bench.variant, has_data=has_data):
             made = self.verify(solution, estimates, variant)
             if made is None:
                 self.considered.append(f"{variant.name}: failed verification")

@@ -38,6 +38,7 @@ from qcompiler.search.outcome import Kept, SearchResult, publish
 from qcompiler.search.pareto import trace_front
 from qcompiler.search.recipe import words
 from qcompiler.search.tables import measure
+from qcompiler.search.transforms import choose_transform
 from qcompiler.sequential.work import feeds_digest, model_digest, work_folder
 from qcompiler.tensors import spooling
 
@@ -120,6 +121,7 @@ def search(
         judge = Judge.of(bench, open_metric(metric, bench.reference, bench.samples.held_out, metric_data))
         settled = settle(bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
+        bench.variant, compared = choose_transform(bench.problem, bench, judge)
         loop = Loop(
             bench,
             judge,
@@ -127,6 +129,7 @@ def search(
             measure(bench.problem, bench, judge),
             lambda steps, number: _candidate(asked, bench, steps, number),
             rounds=asked.options.rounds,
+            considered=compared,
         )
         return _searched(asked, loop, started)
 

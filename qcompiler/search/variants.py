@@ -7,7 +7,7 @@ built and the best is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -58,33 +58,29 @@ class Variant:
             return rounded_words(words) if rounded else self.words(words)
 
         steps = steps_of(problem, reference, assignment, words_of)
-        before = [
-            Selected(item, literal_names(reference, nodes))
-            for item in (parse_passes(self.before) if self.before else [])
-            if (nodes := _prepared(problem, assignment, item.name))
-        ]
+        before = []
+        for item in parse_passes(self.before) if self.before else []:
+            needed, nodes = _prepares(problem, assignment, item.name)
+            before += [Selected(item, literal_names(reference, nodes))] if needed else []
         after = [Selected(item) for item in (parse_passes(self.after) if self.after else [])]
         return (*before, *steps, *after)
 
 
-def variants_of(problem: Problem, assignment: Assignment, *, has_data: bool) -> Iterator[Variant]:
-    """Pipelines that are worth a comparison, the plainest first; that one alone without data."""
-    yield Variant()
+def variants_of(
+    problem: Problem, assignment: Assignment, base: Variant, *, has_data: bool
+) -> Iterator[Variant]:
+    """Pipelines that are worth a comparison, ``base`` first; that one alone without data."""
+    yield base
     if not has_data:
         return
     taken = [(group.op_type, pass_of(words)) for group, words in chosen(problem, assignment)]
-    low_bit = any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken)
-    static_conv = any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken)
-    int8_products = any(not isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken)
-    if low_bit:
-        yield Variant(solver="by segment")
-        yield Variant(solver="gptaq")
-        yield Variant(before="awq", solver="by segment")
-    if static_conv:
-        yield Variant(after="bias_correction")
-        yield Variant(before="cross_layer_equalization", after="bias_correction")
-    if int8_products:
-        yield Variant(before="smoothquant")
+    if any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken):
+        yield replace(base, solver="by segment")
+        yield replace(base, solver="gptaq")
+        if not base.before:
+            yield Variant("awq", solver="by segment")
+    if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
+        yield replace(base, after="bias_correction")
 
 
 def chosen(problem: Problem, assignment: Assignment) -> Iterator[tuple[Group, str]]:
@@ -95,13 +91,10 @@ def chosen(problem: Problem, assignment: Assignment) -> Iterator[tuple[Group, st
             yield group, found
 
 
-def _prepared(problem: Problem, assignment: Assignment, transform: str) -> list[str]:
-    """Nodes that a transform is for: those whose format it prepares weights or activations for."""
-    if transform == "cross_layer_equalization":
-        return [name for group, _ in chosen(problem, assignment) for name in group.nodes]
-    return [
-        name
-        for group, words in chosen(problem, assignment)
-        if isinstance(pass_of(words), WeightOnly) is (transform == "awq") and group.op_type in PRODUCTS
-        for name in group.nodes
-    ]
+def _prepares(problem: Problem, assignment: Assignment, transform: str) -> tuple[bool, list[str]]:
+    """Whether an assignment has anything that a transform prepares, and for which nodes alone; none: for all."""
+    kinds = [(group, isinstance(pass_of(words), WeightOnly)) for group, words in chosen(problem, assignment)]
+    if transform != "awq":
+        return any(not stores_only for _, stores_only in kinds), []
+    found = [group for group, stores_only in kinds if stores_only and group.op_type in PRODUCTS]
+    return bool(found), [name for group in found for name in group.nodes]
