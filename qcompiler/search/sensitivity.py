@@ -3,7 +3,8 @@
 For every choice the model is built once with the choice everywhere, and its groups are switched on one after another in
 one session (``switchboard``).  Where a pass has changed more of a model than can be switched, every group is built
 alone instead.  What was measured is kept in the journal, a key for each pair, so a search that goes on does not measure
-again; nothing depends on timing or on random numbers.
+again; nothing depends on timing or on random numbers.  Of many weight-only choices two are measured, and the others
+follow from the energy of their errors (``second_order``).
 
 Losses are KL or relative error to the float model (``losses``) on the first feeds of the calibration data: as many as
 give ``ROWS`` rows of output (positions of a language model, pictures of a classifier) and ``SAMPLES`` samples, at most
@@ -13,6 +14,7 @@ give ``ROWS`` rows of output (positions of a language model, pictures of a class
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,9 +27,12 @@ from qcompiler.errors import QCompilerError
 from qcompiler.search.facts import FLOAT, Choice, Group, Problem, Table, Workbench
 from qcompiler.search.losses import Yardstick, first_feeds, judged_outputs, rows_of
 from qcompiler.search.metrics import Metric
+from qcompiler.search.second_order import Anchors, Energies, anchors_of, between, ordered_columns
 from qcompiler.search.switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
+
+Point = tuple[float, float]
 
 ROWS, SAMPLES, FEEDS = 256, 4, 24
 OFF_LOSS = 1e-6
@@ -45,19 +50,38 @@ def loss_table(problem: Problem, bench: Workbench, metric: Metric) -> Table:
     """
     feeds = loss_feeds(bench)
     yardstick = Yardstick.of(bench.reference, feeds, kind=metric.surrogate, threads=bench.threads)
-    table = np.full(problem.allowed.shape, np.nan)
+    anchors = anchors_of(problem)
+    energies = None if anchors is None else Energies(problem, bench, feeds)
+    table, energy = (np.full(problem.allowed.shape, np.nan) for _ in range(2))
     table[:, problem.choice(FLOAT)] = 0.0
-    total = int(problem.allowed.sum()) - len(problem.groups)
-    done = 0
-    for column, choice in enumerate(problem.choices):
-        if choice.name == FLOAT:
-            continue
+    total, done = int(problem.allowed.sum()) - len(problem.groups), 0
+    for column in ordered_columns(problem, anchors):
+        choice = problem.choices[column]
         measuring = _Measuring(problem, bench, choice, yardstick)
         for row in np.flatnonzero(problem.allowed[:, column]):
             bench.tell(f"measuring what {choice.name} costs", done, total)
-            table[row, column] = measuring.of_group(problem.groups[row])
-            done += 1
+            group, done = problem.groups[row], done + 1
+            if energies is not None and choice.weight_only and energies.covers(group):
+                energy[row, column] = measuring.energy(group, energies)
+            known = (
+                None
+                if anchors is None or column in anchors
+                else _measured_ones(energy[row], table[row], anchors)
+            )
+            if known is not None and np.isfinite(energy[row, column]):
+                table[row, column] = between(energy[row, column], *known)
+            else:
+                table[row, column] = measuring.of_group(group)
     return table
+
+
+def _measured_ones(energy: Table, loss: Table, anchors: Anchors) -> tuple[Point, Point] | None:
+    """``(energy, loss)`` of the two choices of a group that are measured; None where one is not known."""
+    columns = [anchors.most_bits, anchors.fewest_bits]
+    if not (np.isfinite(energy[columns]).all() and np.isfinite(loss[columns]).all()):
+        return None
+    low, high = ((float(energy[column]), float(loss[column])) for column in columns)
+    return low, high
 
 
 def loss_feeds(bench: Workbench) -> list[Feed]:
@@ -93,6 +117,16 @@ class _Measuring:
     def of_group(self, group: Group) -> float:
         key = f"loss/{self.yardstick.kind}/{self.choice.words}/{group.name}"
         return recalled_number(self.bench, key, lambda: self._measured(group))
+
+    def energy(self, group: Group, energies: Energies) -> float:
+        """Energy of the group's errors; NaN where the uniform model does not show them."""
+
+        def measure() -> float:
+            board = self._switchboard()
+            errors = None if board is None else board.errors(group)
+            return math.nan if errors is None else energies.of(group, errors)
+
+        return recalled_number(self.bench, f"energy/{self.choice.words}/{group.name}", measure)
 
     def _measured(self, group: Group) -> float:
         board = self._switchboard()

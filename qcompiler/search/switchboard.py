@@ -26,6 +26,7 @@ from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.tapgraph import keep_outputs
 from qcompiler.diagnosis.quantizers import Quantizer, quantizers
 from qcompiler.graph.qdq import FLOAT_WEIGHT
+from qcompiler.low_bit.order import ORDERED
 from qcompiler.prepare.clean import remove_unused
 from qcompiler.search.facts import Group
 
@@ -46,6 +47,17 @@ class _Weight:
     name: str
     exact: ir.TensorProtocol
     groups: frozenset[str]
+    readers: frozenset[str]
+    reordered: bool
+
+
+def _weight(value: ir.Value, owners: Owners) -> _Weight:
+    readers = owners.readers_of_weight(value)
+    inputs = (node.inputs[0] for node in readers if node.inputs)
+    makers = (source.producer() for source in inputs if source is not None)
+    reordered = any(maker is not None and ORDERED in maker.metadata_props for maker in makers)
+    names = frozenset(str(node.name) for node in readers)
+    return _Weight(str(value.name), value.meta[FLOAT_WEIGHT], owners.of_weight(value), names, reordered)
 
 
 class Switchboard(Session):
@@ -56,12 +68,18 @@ class Switchboard(Session):
 
         self._dialect, self._threads = dialect, threads
         owners = Owners(dialect, groups)
-        self._weights = [
-            _Weight(str(value.name), value.meta[FLOAT_WEIGHT], owners.of_weight(value))
+        places = {group.name: place for place, group in enumerate(groups)}
+        made = (
+            value
             for node in dialect.graph
             for value in node.outputs
             if value.meta.get(FLOAT_WEIGHT) is not None
-        ]
+        )
+        self._weights = sorted(
+            (_weight(value, owners) for value in made),
+            key=lambda weight: min((places[name] for name in weight.groups), default=len(groups)),
+        )
+        """In the order of their groups, in which they will be asked for."""
         model = dialect.clone()
         self._inputs = _weights_as_inputs(model, [weight.name for weight in self._weights])
         self._flags = _with_flags(model, owners)
@@ -86,6 +104,21 @@ class Switchboard(Session):
     def touches(self, group: str) -> bool:
         """Whether anything is switched with a group; what is not quantized has no switch."""
         return any(group in groups for groups in (*self._flags.values(), *(w.groups for w in self._weights)))
+
+    def errors(self, group: Group) -> dict[str, Array] | None:
+        """``W_q - W`` as stored, by name of the node that reads it; None where the inputs of one are in another order.
+
+        Nodes whose weight was left in float have an error of zeros.
+        """
+        if any(group.name in weight.groups and weight.reordered for weight in self._weights):
+            return None
+        own = [weight for weight in self._weights if group.name in weight.groups]
+        made = self._dequantized(frozenset([group.name]))
+        found: dict[str, Array] = {}
+        for weight in own:
+            error = made[weight.name] - np.asarray(weight.exact.numpy(), np.float32)
+            found |= {node: error for node in group.nodes if node in weight.readers}
+        return found if set(found) == set(group.nodes) else None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         known = set(self._session.input_names)
@@ -133,24 +166,28 @@ class Owners:
 
     def of_weight(self, value: ir.Value) -> frozenset[str]:
         """Groups that read a weight, through whatever lays it out."""
-        return frozenset(self._readers(value, through=("Transpose", "Reshape", "Cast", "Identity")))
+        return frozenset(self._group_of[str(node.name)] for node in self.readers_of_weight(value))
+
+    def readers_of_weight(self, value: ir.Value) -> list[ir.Node]:
+        """Nodes of groups that read a weight."""
+        return self._readers(value, through=("Transpose", "Reshape", "Cast", "Identity"))
 
     def of_quantizer(self, quantizer: Quantizer) -> frozenset[str]:
         """Groups that read an activation's codes; where none does, the nearest before it."""
         found = {
-            group
+            self._group_of[str(node.name)]
             for value in quantizer.behind
-            for group in self._readers(value, through=("Mul", "Transpose", "Reshape", "Identity", "Where"))
+            for node in self._readers(value, through=("Mul", "Transpose", "Reshape", "Identity", "Where"))
         }
         return frozenset(found or self._makers(quantizer.before))
 
-    def _readers(self, value: ir.Value, *, through: tuple[str, ...]) -> set[str]:
-        found: set[str] = set()
-        for node in {use.node for use in value.uses()}:
+    def _readers(self, value: ir.Value, *, through: tuple[str, ...]) -> list[ir.Node]:
+        found: list[ir.Node] = []
+        for node in dict.fromkeys(use.node for use in value.uses()):
             if str(node.name) in self._group_of:
-                found.add(self._group_of[str(node.name)])
+                found.append(node)
             elif node.op_type in through:
-                found |= self._readers(node.outputs[0], through=through)
+                found += self._readers(node.outputs[0], through=through)
         return found
 
     def _makers(self, value: ir.Value) -> set[str]:
