@@ -85,7 +85,7 @@ def _alike(paths: Iterable[list[str]]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
-def in_lines(name: str, width: int = 18) -> str:
+def in_lines(name: str, width: int = 14) -> str:
     """A name as lines of about ``width`` letters, broken behind its slashes; escaped."""
     lines = [""]
     for part in name.replace("/", "/\n").split("\n"):

@@ -21,7 +21,7 @@ from qcompiler.report.facts import SpeedFacts, ValueFacts
 from qcompiler.report.html import provenance
 from qcompiler.report.html.measure import TIMED_FEEDS, Measurements, float_file
 from qcompiler.report.html.node_rows import Known, node_rows
-from qcompiler.report.html.page import BytesPart, NodeRow, Page, Times
+from qcompiler.report.html.page import BytesPart, NodeRow, Page, Spread, Times
 from qcompiler.report.html.sources import Sources
 from qcompiler.report.html.spreads import spreads
 from qcompiler.report.html.stored_bytes import StoredTensor, stored_tensors
@@ -43,6 +43,7 @@ class Found:
     speed: SpeedFacts | None
     outputs: tuple[ValueFacts, ...]
     constants: Sequence[StoredTensor] | None
+    spreads: tuple[Spread, ...]
     nodes: tuple[NodeRow, ...]
     left_out: dict[str, int]
     unknown: tuple[str, ...]
@@ -71,7 +72,8 @@ def _found(sources: Sources, reference: ir.Model, progress: Progress) -> Found:
         profiles, speed = measured.profiles(), measured.speed()
         outputs = measured.outputs()
     places = {str(node.name): place for place, node in enumerate(reference.graph.all_nodes())}
-    before, after = stored_tensors(reference, places), _constants(sources, places)
+    before = stored_tensors(reference, places)
+    after = _constants(sources, places, before)
     if after is None:
         measured.unknown.append("Bytes of each node: the parameters of native code carry no names.")
     if sources.manifest is None:
@@ -80,7 +82,9 @@ def _found(sources: Sources, reference: ir.Model, progress: Progress) -> Found:
         )
     known = Known(reference, sources.manifest, sources.target, diagnosis, before, after, profiles)
     nodes, left_out = node_rows(known)
-    return Found(diagnosis, profiles, speed, outputs, after, nodes, left_out, tuple(measured.unknown))
+    shown = spreads(diagnosis, reference, nodes, before)
+    unknown = tuple(measured.unknown)
+    return Found(diagnosis, profiles, speed, outputs, after, shown, nodes, left_out, unknown)
 
 
 def _page(sources: Sources, found: Found) -> Page:
@@ -111,7 +115,7 @@ def _page(sources: Sources, found: Found) -> Page:
         nodes=found.nodes,
         left_out=found.left_out,
         bytes=_parts(sources.result, found.nodes, found.constants),
-        spreads=spreads(diagnosis) if diagnosis is not None else (),
+        spreads=found.spreads,
         times=_times(found.profiles),
         metric=sources.searched.metric,
         front=sources.searched.front,
@@ -122,11 +126,13 @@ def _page(sources: Sources, found: Found) -> Page:
     )
 
 
-def _constants(sources: Sources, places: Mapping[str, int]) -> list[StoredTensor] | None:
+def _constants(
+    sources: Sources, places: Mapping[str, int], floats: Sequence[StoredTensor]
+) -> list[StoredTensor] | None:
     """Constants of the result; None where neither its file nor the compile shows them."""
     if not is_deployed(sources.result):
-        return stored_tensors(ir.load(sources.result), places)
-    return None if sources.lowered is None else stored_tensors(sources.lowered, places)
+        return stored_tensors(ir.load(sources.result), places, floats)
+    return None if sources.lowered is None else stored_tensors(sources.lowered, places, floats)
 
 
 def _parts(

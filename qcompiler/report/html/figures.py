@@ -59,7 +59,11 @@ def _treemap(parts: Sequence[BytesPart]) -> go.Figure | None:
     kinds = dict.fromkeys(item.format for item in parts)
     sums = {kind: sum(item.size_bytes for item in parts if item.format == kind) for kind in kinds}
     leaves = [item for item in parts if item.node]
-    short = short_names([item.node for item in leaves])
+    short = {
+        name: shown
+        for kind in kinds
+        for name, shown in short_names([item.node for item in leaves if item.format == kind]).items()
+    }
     names = ["all bytes", *kinds, *(item.node for item in leaves)]
     places = {kind: f"format {index}" for index, kind in enumerate(kinds)}
     sizes = [total, *sums.values(), *(item.size_bytes for item in leaves)]

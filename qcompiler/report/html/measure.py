@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import NodeKey
 from qcompiler.diagnosis.facts import Diagnosis
+from qcompiler.diagnosis.pairing import COPIES
 from qcompiler.diagnosis.run import DiagnoseOptions, diagnose
 from qcompiler.errors import QCompilerError
 from qcompiler.package.deployed import is_deployed
@@ -19,8 +20,10 @@ from qcompiler.package.write import write_model
 from qcompiler.report.facts import SpeedFacts, ValueFacts
 from qcompiler.report.html.sources import Sources
 from qcompiler.report.html.times import Profiled, profiled
+from qcompiler.report.units import megabytes
 from qcompiler.verify.compare import compare_outputs
 from qcompiler.verify.observed import OracleModel
+from qcompiler.verify.segmented import weight_bytes
 from qcompiler.verify.speed import measure_speed
 
 TIMED_FEEDS = 4
@@ -58,10 +61,16 @@ class Measurements:
         """Errors and histograms of nodes."""
         sources = self.sources
         quantized = sources.dialect if is_deployed(sources.result) else sources.result
-        what = "SQNR of nodes alone, and histograms"
+        what = "SQNR of nodes alone, ranges of codes, histograms of activations"
         if quantized is None:
             self.unknown.append(
                 f"{what}: native code does not show them; qcompile --report looks at them while it compiles."
+            )
+            return None
+        needed, most = COPIES * weight_bytes(self.reference), sources.max_ram_bytes
+        if most is not None and needed > most:
+            self.unknown.append(
+                f"{what}: they take {megabytes(needed)} of memory, and --max-ram is {megabytes(most)}."
             )
             return None
         options = DiagnoseOptions(samples=len(sources.feeds), suspects=0, threads=sources.threads)

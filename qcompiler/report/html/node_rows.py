@@ -22,7 +22,9 @@ MOST_ROWS = 500
 SHOWN_SHARE = 0.001
 """Of the time of a run: less is not worth a row in a large graph."""
 
-_DETAIL = re.compile(r"^(?P<format>.+?)(?:, (?P<solver>[^,:]+))?(?:: (?P<bits>[\d.]+) bits.*)?$")
+_DETAIL = re.compile(r"^(?P<format>.+?)(?:, (?P<solver>[^,:]+): (?P<bits>[\d.]+) bits.*)?$")
+"""What a pass says of a node: ``int4 g32 asymmetric, gptq: 4.63 bits``; or a format alone."""
+
 _SLOWER = "put back to float: it made the model slower"
 
 
@@ -135,7 +137,7 @@ class _Rows:
         """As the pass counts them; otherwise what is stored, biases apart, over the weights."""
         if words is not None and words["bits"]:
             return float(words["bits"])
-        weights = sum(item.elements for item in self.before.get(name, []) if item.rank > 1)
+        weights = sum(item.elements for item in self.before.get(name, []) if _is_weight(item))
         if not weights or self.after is None or name not in self.after:
             return None
         stored = [
@@ -179,6 +181,10 @@ def _by_owner(tensors: Sequence[StoredTensor]) -> Mapping[str, list[StoredTensor
 def _total(tensors: Sequence[StoredTensor] | None) -> int | None:
     """Bytes; None where there is nothing."""
     return sum(item.size_bytes for item in tensors) if tensors else None
+
+
+def _is_weight(item: StoredTensor) -> bool:
+    return item.rank > 1 and item.dtype.startswith(("float", "bfloat"))
 
 
 def _is_bias(item: StoredTensor) -> bool:

@@ -66,7 +66,8 @@ class Spread:
 
     Attributes:
         low, high: ends of the equal bins.
-        clip_low, clip_high: smallest and largest value of the codes; None where chosen at run time.
+        clip_low, clip_high: smallest and largest value of the codes; None for an activation whose range is chosen at
+            run time, and for a weight that was transformed before it was quantized.
         clipped_share: of values outside that range.
         outliers: channels far larger than the median one.
     """
@@ -80,8 +81,8 @@ class Spread:
     clip_low: float | None
     clip_high: float | None
     clipped_share: float | None
-    sqnr_db: float
-    outliers: int
+    sqnr_db: float | None
+    outliers: int | None
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Sources:
         lowered: the graph of the result, where its file is none.
         dialect: what the result means, in standard operators, where its file does not show it.
         command: what made it, as typed.
+        max_ram_bytes: what a compile may take; None: not bounded.
     """
 
     model: str | Path | onnx.ModelProto | ir.Model
@@ -69,6 +70,7 @@ class Sources:
     dialect: ir.Model | None = None
     command: str = ""
     searched: Searched = field(default_factory=Searched)
+    max_ram_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -140,6 +142,7 @@ def sources_of_result(
         dialect=origin.dialect,
         command=command,
         searched=searched or Searched(),
+        max_ram_bytes=origin.options.max_ram_bytes,
     )
 
 

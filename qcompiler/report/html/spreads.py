@@ -1,21 +1,67 @@
-"""Histograms of quantized weights and activations, from a diagnosis."""
+"""Histograms of quantized weights and activations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import onnx_ir as ir
+
+from qcompiler.diagnosis.distribution import distribution
 from qcompiler.diagnosis.facts import ActivationReport, Diagnosis, NodeFacts
-from qcompiler.report.html.page import Spread
+from qcompiler.graph.weighted import array_of
+from qcompiler.report.html.page import NodeRow, Spread
+from qcompiler.report.html.stored_bytes import StoredTensor
 
 MOST = 400
-"""Histograms of each kind; a larger model shows those that lost most."""
+"""Histograms of each kind; of a larger model the first ones are left."""
 
 
-def spreads(found: Diagnosis) -> tuple[Spread, ...]:
-    """Weights first, then activations, in the order of the graph; biases and other vectors are left out."""
-    weights = [item for node in found.nodes for item in _weights(node)]
-    activations = [_activation(item) for item in found.activations if item.facts.values.counts]
-    return (*_most(weights), *_most(activations))
+def spreads(
+    found: Diagnosis | None, reference: ir.Model, nodes: Sequence[NodeRow], floats: Sequence[StoredTensor]
+) -> tuple[Spread, ...]:
+    """Weights first, then activations; biases and other vectors are left out.
+
+    Weights that a transform changed before they were quantized, and all where there is no diagnosis, have no range of
+    codes beside their float values.
+
+    Args:
+        found: knows ranges of codes.
+        reference: the prepared float model.
+        nodes: rows of the page.
+        floats: constants of the float model.
+    """
+    known = {item.name: item for node in (found.nodes if found else ()) for item in _weights(node)}
+    places = {row.name: row.place for row in nodes if row.state != "float"}
+    wanted = [item for item in floats if item.rank > 1 and item.owners and item.owners[0] in places]
+    wanted.sort(key=lambda item: places[item.owners[0]])
+    weights = [
+        known.pop(item.name) if item.name in known else _plain(item, reference) for item in wanted[:MOST]
+    ]
+    activations = [
+        _activation(item) for item in (found.activations if found else ()) if item.facts.values.counts
+    ]
+    return (*weights, *known.values(), *activations[:MOST])
+
+
+def _plain(item: StoredTensor, reference: ir.Model) -> Spread:
+    """A weight of which only the float values are known."""
+    value = next(
+        graph.initializers[item.name] for graph in reference.graphs() if item.name in graph.initializers
+    )
+    values = distribution(array_of(value).astype("float32"))
+    return Spread(
+        kind="weight",
+        name=item.name,
+        node=item.owners[0],
+        low=values.low,
+        high=values.high,
+        counts=values.counts,
+        clip_low=None,
+        clip_high=None,
+        clipped_share=None,
+        sqnr_db=None,
+        outliers=None,
+    )
 
 
 def _weights(node: NodeFacts) -> Iterator[Spread]:
@@ -51,8 +97,3 @@ def _activation(item: ActivationReport) -> Spread:
         sqnr_db=item.sqnr_db,
         outliers=len(facts.outlier_channels),
     )
-
-
-def _most(items: list[Spread]) -> list[Spread]:
-    worst = {id(item) for item in sorted(items, key=lambda item: item.sqnr_db)[:MOST]}
-    return [item for item in items if id(item) in worst]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -32,17 +32,22 @@ class StoredTensor:
     size_bytes: int
 
 
-def stored_tensors(model: ir.Model, places: Mapping[str, int]) -> list[StoredTensor]:
+def stored_tensors(
+    model: ir.Model, places: Mapping[str, int], floats: Sequence[StoredTensor] = ()
+) -> list[StoredTensor]:
     """All constants of a model, with the nodes that they are for.
 
     Args:
         model: the float or the deployed one; weights are not read.
         places: names of the user's nodes, and where they stand in the graph.
+        floats: of the float model; codes and scales that are called after a weight belong to its nodes, wherever
+            they are read (``w_scale_of_rows``).
     """
+    weights = {item.name: set(item.owners) for item in floats if item.rank > 1}
     return [
         StoredTensor(
             str(value.name),
-            tuple(sorted(_owners(value, places), key=lambda name: places[name])),
+            tuple(sorted(_called_after(value, weights) or _owners(value, places), key=places.__getitem__)),
             type_name(tensor.dtype),
             len(tensor.shape),
             tensor.size,
@@ -66,6 +71,16 @@ def _constants(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]]:
         attribute = node.attributes.get("value") if node.op_type == "Constant" else None
         if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
             yield node.outputs[0], attribute.as_tensor()
+
+
+def _called_after(value: ir.Value, weights: Mapping[str, set[str]]) -> set[str]:
+    """The nodes of the weight with the longest name that a constant's name goes on from."""
+    name = str(value.name)
+    while "_" in name:
+        name = name.rpartition("_")[0]
+        if name in weights:
+            return weights[name]
+    return set()
 
 
 def _owners(value: ir.Value, names: Collection[str]) -> set[str]:

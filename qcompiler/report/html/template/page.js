@@ -73,7 +73,7 @@ function resolved(value, style) {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
 }
 
-const number = (value) => (value === null ? "chosen at run time" : Number(value.toPrecision(3)).toString());
+const number = (value) => Number(value.toPrecision(3)).toString();
 
 function rangeLines(spread) {
   if (spread.clip_low === null) return { shapes: [], annotations: [] };
@@ -115,8 +115,9 @@ function draw(name) {
 function describeHistogram() {
   const spread = data.spreads[Number(byId("histogram-choice").value)];
   const clipped = spread.clipped_share === null ? "" : `; ${(100 * spread.clipped_share).toFixed(2)} % beyond it`;
+  const unknown = spread.kind === "weight" ? "not known" : "chosen at run time";
   const range = spread.clip_low === null
-    ? "range of the codes: chosen at run time"
+    ? `range of the codes: ${unknown}`
     : `range of the codes: ${number(spread.clip_low)} to ${number(spread.clip_high)}${clipped}`;
   byId("histogram-words").textContent =
     `${spread.kind} ${spread.name}: values from ${number(spread.low)} to ${number(spread.high)}; ${range}.`;

@@ -192,6 +192,7 @@ def test_files_say_the_same_as_the_compile(digits: Compiled) -> None:
         if one.state == "float":
             continue  # without a profile, the kernel of a float node is not known
         assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
+    assert {item.name for item in page.spreads} == {item.name for item in digits.page.spreads}
     assert page.untimed == "--no-speed leaves it out"
     assert page.command.startswith(f"qcompile {DIGITS.onnx} --passes int8_static --calib DATA")
     assert "--exclude op:Gemm" in page.command
@@ -236,6 +237,15 @@ def test_a_model_in_memory_has_a_page(tmp_path: Path) -> None:
     assert page.nodes
 
 
+def test_a_bound_of_memory_leaves_out_what_does_not_fit(digits: Compiled) -> None:
+    sources = dataclasses.replace(
+        sources_of_result(digits.result, digits.facts, ""), max_ram_bytes=1000, timed=False
+    )
+    page = collect(sources, silent)
+    assert any("--max-ram is 1.0 kB" in line for line in page.unknown)
+    assert all(row.alone_db is None for row in page.nodes)
+
+
 def test_a_result_that_forgot_its_origin_says_what_to_do(digits: Compiled) -> None:
     lost = dataclasses.replace(digits.result, origin=None)
     with pytest.raises(ModelError, match="qcompile report"):
@@ -268,3 +278,18 @@ def test_native_code_has_a_page_that_says_what_it_hides(tmp_path: Path) -> None:
     assert sum(part.size_bytes for part in page.bytes) == model_size_bytes(item.result.path)
     assert {part.format for part in page.bytes} == {"files"}
     assert len(page.unknown) == 3
+
+
+def test_scales_that_another_node_reads_belong_to_their_weight(tmp_path: Path) -> None:
+    """An embedding in int8 on ort-cpu: its scales are looked up by a node of their own."""
+    case = Case(
+        "[table] e = Gather(w, x) [product] y = MatMul(e, v)",
+        {"w": random(200, 16, seed=1), "v": random(16, 8, seed=2)},
+        inputs="int64[N] x",
+    )
+    float_path = tmp_path / "small.onnx"
+    onnx.save(case.model(), float_path)
+    item = made(tmp_path, float_path, "int8_dynamic", CompileOptions(verify="numerics"))
+    row = next(row for row in item.page.nodes if row.name == "table")
+    assert row.size_after_bytes is not None
+    assert 200 * 16 + 200 * 2 <= row.size_after_bytes <= 200 * 16 + 200 * 8
