@@ -32,7 +32,8 @@ PIPELINES = (
 WIDTH, LAYERS = 2048, 8
 OPENINGS = 9
 OPENS = "opens in ms"
-NUMERICS = CompileOptions(verify="numerics")
+UNVERIFIED = CompileOptions(verify="none")
+"""Products of random weights mean nothing: eight of them leave little of the float output."""
 
 
 def opening_ms(path: Path) -> float:
@@ -79,7 +80,7 @@ def of_packing(scratch: Path) -> list[Row]:
     names = {"int3": "ort-cpu:size_first=true", "int3, packed": "ort-cpu:size_first=true:packed=true"}
     model = products()
     paths: Mapping[str, Path] = {
-        name: compile(model, "int3", target=target, output=scratch / name, options=NUMERICS).path
+        name: compile(model, "int3", target=target, output=scratch / name, options=UNVERIFIED).path
         for name, target in names.items()
     }
     row = np.random.default_rng(1).standard_normal((1, WIDTH), np.float32)

@@ -27,7 +27,8 @@ class DynamicActivations:
     def dequantized(self, value: ir.Value) -> ir.Value:
         """``value`` after a round trip through codes chosen at run time."""
         if id(value) not in self._made:
-            self._made[id(value)] = self._round_trip(value)
+            known = _of_unit_rows(value) if self.per_token else _of_tensor(value)
+            self._made[id(value)] = self._round_trip(value) if known is None else known
         return self._made[id(value)]
 
     def _round_trip(self, value: ir.Value) -> ir.Value:
@@ -46,6 +47,34 @@ class DynamicActivations:
         magnitude.shape = None
         unit = chain.add("Div", [value, magnitude], "unit")
         return chain.add("Mul", [chain.round_trip(unit), magnitude], "dequantized")
+
+
+def _of_tensor(value: ir.Value) -> ir.Value | None:
+    """What a round trip that another pass made gives; None where there is none."""
+    for quantize in _readers(value, "DynamicQuantizeLinear"):
+        if quantize.name != f"{value.name}_DynamicQuantizeLinear":
+            continue  # the user's own, which may stand behind what is to read it
+        for dequantize in _readers(quantize.outputs[0], "DequantizeLinear"):
+            if tuple(dequantize.inputs) == tuple(quantize.outputs):
+                return dequantize.outputs[0]
+    return None
+
+
+def _of_unit_rows(value: ir.Value) -> ir.Value | None:
+    """The same in the per-token form: multiplied by what the rows were divided by."""
+    for divide in _readers(value, "Div"):
+        unit = _of_tensor(divide.outputs[0]) if divide.inputs[0] is value else None
+        multiply = [] if unit is None else _readers(unit, "Mul")
+        for node in multiply:
+            if tuple(node.inputs) == (unit, divide.inputs[1]):
+                return node.outputs[0]
+    return None
+
+
+def _readers(value: ir.Value, op_type: str) -> list[ir.Node]:
+    """Nodes of the graph of ``value`` that read it."""
+    found = dict.fromkeys(use.node for use in value.uses() if use.node.op_type == op_type)
+    return [node for node in found if node.graph is value.graph]
 
 
 class _Chain:

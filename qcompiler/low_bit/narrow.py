@@ -141,7 +141,7 @@ class NarrowWeights:
             return solve_weight(matrix, stored, self._settings, Inputs(gram=gram))
 
         try:
-            key = f"{view.weight.name}/{view.output_axis}/{stored.name}/{stored.group}"
+            key = f"{view.weight.name}/{view.output_axis}/{stored.name}/{stored.group}/{self.solver}"
             found = raised(recalled(context.journal.recall, key, make), matrix, stored, least_scale)
         except UnsupportedError as error:
             raise UnsupportedError(

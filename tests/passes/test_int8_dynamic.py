@@ -88,6 +88,23 @@ def test_a_shared_activation_is_quantized_once() -> None:
     assert [node.op_type for node in quantized.graph].count("DynamicQuantizeLinear") == 1
 
 
+@pytest.mark.parametrize("granularity", list(Granularity))
+def test_passes_side_by_side_share_a_quantized_activation(granularity: Granularity) -> None:
+    model = graph(
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        net (float[N, 16] x) => (float[N, 8] y)
+        { a = MatMul (x, w1)  b = MatMul (x, w2)  y = Add (a, b) }
+        """,
+        {"w1": normal(16, 8, seed=1), "w2": normal(16, 8, seed=2)},
+    )
+    first, second = (str(node.name) for node in list(model.graph)[:2])
+    one, _ = quantize(model, Int8Dynamic(granularity=granularity), exclude=(second,))
+    both, _ = quantize(one, Int8Dynamic(granularity=granularity, per_channel=False), exclude=(first,))
+    whole, _ = quantize(model, Int8Dynamic(granularity=granularity))
+    assert [node.op_type for node in both.graph] == [node.op_type for node in whole.graph]
+
+
 def test_embeddings_and_recurrent_weights_are_stored_in_int8() -> None:
     model = graph(
         """
