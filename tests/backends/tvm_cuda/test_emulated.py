@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qcompiler
 from qcompiler.backends.tvm.session import TvmSession
 from qcompiler.backends.tvm_cuda import compile_model, nvrtc
 from tests.backends.tvm.compiled import compiled, data
@@ -17,6 +18,7 @@ from tests.backends.tvm.kernels.running import needs_tvm
 from tests.backends.tvm_cuda import emulation
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason=f"needs {nvrtc.PACKAGE}")
+MODELS = Path(__file__).parents[3] / "models"
 pytestmark = [needs_tvm, needs_nvrtc, pytest.mark.tvm]
 
 
@@ -27,7 +29,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("passes", ["int4", "int8_dynamic"])
+@pytest.mark.parametrize("passes", ["int4", pytest.param("int8_dynamic", marks=pytest.mark.slow)])
 def test_threads_compute_what_the_definitions_do(
     passes: str, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,3 +41,31 @@ def test_threads_compute_what_the_definitions_do(
         expected = check.run(feed)["y"]
         # Sums of floats in another order.
         np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+FEEDS = {
+    "digits": [
+        {"image": np.random.default_rng(0).standard_normal((rows, 1, 8, 8), np.float32)} for rows in (1, 5)
+    ],
+    "pydoc_lm": [
+        {"input_ids": np.random.default_rng(0).integers(0, 90, shape)} for shape in ((1, 1), (1, 7), (2, 19))
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "passes"), [("digits", "int8_static"), ("pydoc_lm", "int4")])
+def test_threads_of_whole_models_compute_what_the_definitions_do(
+    name: str, passes: str, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_model, "ptx", emulation.recording(driver))
+    folder = MODELS / name
+    calibration = next(folder.glob("*calib.npz"))
+    result = qcompiler.compile(
+        folder / f"{name}.onnx", passes, calibration=calibration, target="tvm-cuda", output=tmp_path
+    )
+    check = TvmSession(result.path, on_host=True)
+    for feed, found in zip(FEEDS[name], emulation.run(result.path, FEEDS[name], driver), strict=True):
+        expected = np.asarray(check.run(feed)["logits"], np.float32)
+        # Sums of floats in another order, through three layers.
+        np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
