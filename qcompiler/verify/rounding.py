@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import Lowering
 from qcompiler.verify.blame import inputs_of
+from qcompiler.verify.comparison import Comparison
 
 
 def rounding_limits(dialect: ir.Model, lowered: Iterable[Lowering]) -> dict[str, float]:
@@ -25,6 +26,26 @@ def rounding_limits(dialect: ir.Model, lowered: Iterable[Lowering]) -> dict[str,
         if found > 0.0:
             noise.update(dict.fromkeys(node.outputs, found))
     return {str(value.name): -10.0 * math.log10(ratio) for value, ratio in noise.items()}
+
+
+def quantization_costs(dialect: ir.Model, quantization: Comparison, otherwise: float) -> dict[str, float]:
+    """SQNR in dB that quantization costs every value: rounding once more may cost as much again.
+
+    A value that the float model does not have (a rotated activation) is worth no more than what it is made of.
+
+    Args:
+        dialect: the quantized model.
+        quantization: float against ``dialect``.
+        otherwise: the most that a value is worth that the float model does not have.
+    """
+    known = quantization.by_value()
+    costs: dict[ir.Value, float] = {}
+    for node in dialect.graph:
+        before = min((costs[source] for source in inputs_of(node) if source in costs), default=otherwise)
+        for output in node.outputs:
+            found = known.get(str(output.name))
+            costs[output] = min(before, otherwise) if found is None else found.sqnr_db
+    return {str(value.name): cost for value, cost in costs.items()}
 
 
 def _names(node: ir.Node) -> list[str]:

@@ -42,7 +42,7 @@ from qcompiler.verify.metrics import format_db
 from qcompiler.verify.observed import OptimizedModel, OracleModel
 from qcompiler.verify.points import lowered_points, quantized_values
 from qcompiler.verify.recorded import ReplayedSession
-from qcompiler.verify.rounding import rounding_limits
+from qcompiler.verify.rounding import quantization_costs, rounding_limits
 from qcompiler.verify.segmented import noted_cuts
 
 if TYPE_CHECKING:
@@ -229,16 +229,15 @@ def _lowering_failures(
     limits: Limits,
     lowered: Sequence[Lowering],
 ) -> list[str]:
-    costs = quantization.by_value()
     rounding = rounding_limits(dialect, lowered)
     overall = min(
         (item.sqnr_db for item in quantization.outputs if item.is_float), default=limits.rounding_db
     )
+    costs = quantization_costs(dialect, quantization, overall)
 
     def allowed_db(item: NodeComparison) -> float:
-        cost = costs.get(item.value)
         rounded = rounding.get(item.value, limits.rounding_db)
-        return min(limits.rounding_db, rounded, overall if cost is None else cost.sqnr_db)
+        return min(limits.rounding_db, rounded, costs.get(item.value, overall))
 
     compared = lowering.by_value()
     failed = {

@@ -14,7 +14,8 @@ from qcompiler.backends.onnxruntime.cpu import OrtCpu
 from qcompiler.graph.low_bit import store_low_bit
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.numerics.formats.catalog import format_of
-from qcompiler.verify.rounding import rounding_limits
+from qcompiler.verify.comparison import Comparison, NodeComparison
+from qcompiler.verify.rounding import quantization_costs, rounding_limits
 from qcompiler.verify.verify import Verification, verify_model
 
 K, N = 256, 512
@@ -93,3 +94,11 @@ def test_limits_add_up_as_noise_does() -> None:
     assert limits["a"] == limits["b"] == pytest.approx(30.0)  # exact but for float64 logarithms
     assert limits["y"] == pytest.approx(30.0 - 10 * np.log10(2))  # twice the noise
     assert rounding_limits(_float_model(), [Lowering("product0", "k")]) == {}
+
+
+def test_values_that_float_does_not_have_are_worth_what_they_are_made_of() -> None:
+    """b here: a rotated activation, say, of one that quantization costs more than the output."""
+    known = [NodeComparison(name, "", "", db, 1.0, 0.0, 0.0) for name, db in (("a", 20.0), ("y", 30.0))]
+    compared = Comparison((known[0],), (known[1],), 1)
+    assert quantization_costs(_float_model(), compared, 30.0) == {"a": 20.0, "b": 20.0, "y": 30.0}
+    assert quantization_costs(_float_model(), Comparison((), (), 1), 30.0)["b"] == 30.0
