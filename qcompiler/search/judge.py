@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.backends.base import Session
 from qcompiler.result import manifest_path, result_files
 from qcompiler.search.builds import Builds
 from qcompiler.search.facts import Assignment, Totals, Workbench
+from qcompiler.search.latency import measured_ms
 from qcompiler.search.losses import Yardstick
 from qcompiler.search.metrics import Metric
 from qcompiler.search.sensitivity import loss_feeds
@@ -42,14 +43,16 @@ class Judge:
         metric: what the user judges by.
         yardstick: the loss that stands for it.
         float_value: the metric of the float model.
-        float_ms: time of one run of it; 0 where the target's models are not timed here.
+        timed: whether models of the target can be timed on this machine.
+        float_ms: what one run of the float model counts as; 0 until a table of latencies says so.
     """
 
     bench: Builds
     metric: Metric
     yardstick: Yardstick
     float_value: float
-    float_ms: float
+    timed: bool
+    float_ms: float = 0.0
 
     @classmethod
     def of(cls, bench: Builds, metric: Metric) -> Judge:
@@ -62,12 +65,8 @@ class Judge:
             bench.reference, loss_feeds(bench), kind=metric.surrogate, threads=bench.threads
         )
         value = metric.measure(_open(bench, bench.float_path))
-        return cls(bench, metric, yardstick, value, _float_ms(bench))
-
-    @property
-    def timed(self) -> bool:
-        """Whether models of the target can be timed on this machine."""
-        return self.float_ms > 0
+        timed = not (bench.target.caveat() or bench.target.untimed)
+        return cls(bench, metric, yardstick, value, timed)
 
     @property
     def float_totals(self) -> Totals:
@@ -97,8 +96,7 @@ class Judge:
         """Time of a run, by its ratio to the float model's beside it."""
         if not self.timed:
             return 0.0
-        found = measure_ms({"float": self.bench.float_path, "model": path}, self.bench)
-        return self.float_ms * found["model"] / found["float"]
+        return measured_ms(path, self.bench, self.float_ms)
 
 
 def size_of(path: Path) -> int:
@@ -106,27 +104,7 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in result_files(path) if file != manifest_path(path))
 
 
-def measure_ms(paths: Mapping[str, Path], bench: Workbench) -> dict[str, float]:
-    """Median milliseconds of one run of each model, timed in turns on the first feed that was held out."""
-    from qcompiler.measure.latency import measure_latency
-    from qcompiler.measure.sessions import session_runner, timing_session
-
-    feed = next(iter(bench.samples.held_out))
-    runners = {
-        name: session_runner(timing_session(path, threads=bench.threads), [feed])
-        for name, path in paths.items()
-    }
-    found = measure_latency(runners, rounds=11, max_seconds=4.0)
-    return {name: stats.median_ms for name, stats in found.items()}
-
-
-def _open(bench: Workbench, path: Path):  # type: ignore[no-untyped-def]
+def _open(bench: Workbench, path: Path) -> Session:
     from qcompiler.backends.onnxruntime.session import open_file, session_options
 
     return open_file(path, session_options(threads=bench.threads))
-
-
-def _float_ms(bench: Workbench) -> float:
-    if bench.target.caveat() or bench.target.untimed:
-        return 0.0
-    return measure_ms({"float": bench.float_path}, bench)["float"]

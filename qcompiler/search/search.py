@@ -37,6 +37,7 @@ from qcompiler.search.metrics import open_metric
 from qcompiler.search.outcome import Kept, SearchResult, publish
 from qcompiler.search.pareto import trace_front
 from qcompiler.search.recipe import words
+from qcompiler.search.solve import require_solver
 from qcompiler.search.tables import measure
 from qcompiler.search.transforms import choose_transform
 from qcompiler.sequential.work import feeds_digest, model_digest, work_folder
@@ -114,6 +115,7 @@ def search(
         UnsupportedError: the bounds exclude each other, or no model that was tried keeps them; says what is possible.
         QCompilerError: see :mod:`qcompiler.errors`.
     """
+    require_solver()
     asked = _opened(model, calibration, target, (include, exclude), output, options, progress, bounds)
     bounds = bounds or Bounds()
     with spooling(asked.path.parent), _working(asked, metric, metric_data) as bench:

@@ -10,6 +10,7 @@ x is 0 or 1.  Costs and rows are scaled to about one, since the solver's toleran
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.errors import UnsupportedError
 from qcompiler.search.facts import Estimates, Prefer, Problem, Table, Totals
 
 Quantity = Literal["size_bytes", "latency_ms", "loss", "bits"]
@@ -83,6 +85,16 @@ class Infeasible:
     limit: float
     least: float
     alone: bool
+
+
+def require_solver() -> None:
+    """Refuse early what could not be solved in the end.
+
+    Raises:
+        UnsupportedError: SciPy is not installed.
+    """
+    if importlib.util.find_spec("scipy") is None:
+        raise UnsupportedError("a search needs SciPy, which is not installed: pip install 'qcompiler[auto]'.")
 
 
 def solve(problem: Problem, estimates: Estimates, limits: Limits, prefer: Prefer) -> Solution | Infeasible:

@@ -35,16 +35,15 @@ class Measured:
 def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
     """Measure sizes, latencies and losses of every choice of every group, and uniform models as they are deployed."""
     base_bytes, sizes = size_table(problem, bench)
+    latency = latency_table(problem, bench) if judge.timed else None
+    judge.float_ms = 0.0 if latency is None else latency.float_ms
     uniform = judge_uniform(problem, bench, judge)
     loss = corrected_losses(problem, loss_table(problem, bench, judge.metric), uniform)
-    if not judge.timed:
+    if latency is None:
         still = np.where(problem.allowed, 0.0, np.nan)
         return Measured(Estimates(sizes, still, loss, Totals(base_bytes, 0.0, 0.0)), uniform)
-    latency = latency_table(problem, bench)
     base = Totals(base_bytes, latency.base_ms, 0.0)
-    made = Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries))
-    in_float = made.total(problem.indices({})).latency_ms
-    return Measured(scaled_latency(made, judge.float_ms / in_float if in_float > 0 else 1.0), uniform)
+    return Measured(Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries)), uniform)
 
 
 def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> dict[str, Judged]:

@@ -1,0 +1,169 @@
+"""Does a search beat every uniform assignment of the same size, and is what it foretells what is measured?
+
+python -m benchmarks.auto --assets ../shared/assets [--only mobilenet,stories260k,pydoc_lm,minilm]
+
+Each search is the command line in a process of its own: seconds and peak memory are its whole cost.  It sees other
+data than models are scored on here.  Uniform models are compiled with the same data, codes solved segment by segment.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.auto_case import Case, answered, half
+from benchmarks.compare import save_samples
+from benchmarks.program import Place, Question, answer
+from benchmarks.results_file import Row
+from qcompiler.models.catalog import PYDOC_LM
+
+BITS = (3.0, 3.5, 4.0)
+LOW_BIT = tuple(
+    f"int{bits}:group={group}:solver=gptq"
+    for bits, groups in ((2, (16, 32, 64)), (3, (32, 64, 128)), (4, (32, 64, 128)))
+    for group in groups
+)
+"""Every uniform assignment whose bits may be near the bounds."""
+
+Ids = npt.NDArray[np.int64]
+
+
+def mobilenet(place: Place) -> list[Row]:
+    """Calibrated on 100 pictures, searched with the labels of 250 others, scored on the last 150."""
+    from benchmarks.mobilenet import EVERY, find_pictures, load_pictures
+
+    paths = find_pictures(place)
+    others = [path for index, path in enumerate(paths) if index % EVERY]
+    order = np.random.default_rng(0).permutation(len(others))
+    labels = np.array([int(path.stem) for path in others])
+    samples = load_pictures(others)
+    judged, scored = order[:250], order[250:]
+    case = Case(
+        title="MobileNetV1",
+        model=place.asset("mobilenet_v1/mobilenet_v1_0.75_224.onnx"),
+        calibration=save_samples(place.scratch / "calibration.npz", {"input": load_pictures(paths[::EVERY])}),
+        judged=save_samples(
+            place.scratch / "judged.npz", {"input": samples[judged], "labels": labels[judged]}
+        ),
+        scored=save_samples(
+            place.scratch / "scored.npz", {"input": samples[scored], "labels": labels[scored]}
+        ),
+        metric="top1",
+        scratch=place.scratch,
+    )
+    uniform = ("int8_static", "int8_static,bias_correction", "int8_static:weights=int4,bias_correction")
+    return answered(case, [("--max-drop", "0.01")], uniform, by_hand=(1, 2, 4, 8))
+
+
+def stories260k(place: Place) -> list[Row]:
+    """Searched with every other story of the evaluation, scored on those between."""
+    from benchmarks.stories import calibration_windows
+
+    with np.load(place.asset("stories260k/eval_ids.npz")) as data:
+        ids, lengths = data["input_ids"], data["lengths"]
+    calibration = calibration_windows(place.assets, count=48, length=128)
+    return _language(
+        place, "stories260k", place.asset("stories260k/stories260k.onnx"), calibration, ids, lengths
+    )
+
+
+def pydoc_lm(place: Place) -> list[Row]:
+    """The repository's language model."""
+    with np.load(PYDOC_LM.calibration) as data:
+        calibration = data["input_ids"]
+    with np.load(PYDOC_LM.heldout) as data:
+        ids = data["input_ids"]
+    lengths = np.full(len(ids), ids.shape[1])
+    return _language(place, "pydoc_lm", PYDOC_LM.onnx, calibration, ids, lengths)
+
+
+def _language(place: Place, title: str, model: Path, calibration: Ids, ids: Ids, lengths: Ids) -> list[Row]:
+    case = Case(
+        title=title,
+        model=model,
+        calibration=save_samples(place.scratch / "calibration.npz", {"input_ids": calibration}),
+        judged=save_samples(place.scratch / "judged.npz", half(ids, lengths, 0)),
+        scored=save_samples(place.scratch / "scored.npz", half(ids, lengths, 1)),
+        metric="perplexity",
+        scratch=place.scratch,
+        options=("--min-cosine", "0"),
+        target="ort-cpu:size_first=true",
+    )
+    return answered(case, [("--bits", f"{bits:g}") for bits in BITS], LOW_BIT)
+
+
+def minilm(place: Place) -> list[Row]:
+    """Calibrated on 100 sentences of STS-B dev, searched with 200 pairs, scored on 400 others."""
+    from benchmarks.minilm import EVERY, read_pairs
+    from qcompiler.models import minilm as encoder
+
+    pairs = read_pairs(place.asset("stsb/stsb-en-dev.csv"))
+    model = place.scratch / "minilm.onnx"
+    encoder.export(model)
+    known = pairs.select(slice(None, None, EVERY))
+    others = pairs.select([row for row in range(len(pairs.first)) if row % EVERY])
+
+    def in_turns(rows: slice) -> dict[str, npt.NDArray[np.generic]]:
+        part = others.select(rows)
+        sentences = [text for both in zip(part.first, part.second, strict=True) for text in both]
+        return {**encoder.tokenize(sentences, 64), "scores": np.repeat(part.similarity, 2)}
+
+    case = Case(
+        title="all-MiniLM-L6-v2",
+        model=model,
+        calibration=save_samples(
+            place.scratch / "calibration.npz", encoder.tokenize([*known.first, *known.second][::3], 64)
+        ),
+        judged=save_samples(place.scratch / "judged.npz", in_turns(slice(0, 200))),
+        scored=save_samples(place.scratch / "scored.npz", in_turns(slice(200, 600))),
+        metric="spearman",
+        scratch=place.scratch,
+    )
+    uniform = (
+        "int8_dynamic",
+        "smoothquant,int8_dynamic",
+        "smoothquant,outlier_channels,int8_dynamic",
+        "smoothquant,outlier_channels,int8_static",
+    )
+    return answered(case, [("--max-drop", "0.002", "--prefer", "speed")], uniform)
+
+
+CASES: dict[str, Callable[[Place], list[Row]]] = {
+    "mobilenet": mobilenet,
+    "stories260k": stories260k,
+    "pydoc_lm": pydoc_lm,
+    "minilm": minilm,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer for all models, or for those named with ``--only``."""
+    given = list(arguments)
+    chosen = list(CASES)
+    if "--only" in given:
+        at = given.index("--only")
+        chosen = given[at + 1].split(",")
+        del given[at : at + 2]
+    codes = [
+        answer(
+            Question(
+                name=f"auto_{name}",
+                title=f"auto: {name}",
+                data=(CASES[name].__doc__ or "").strip(),
+                measure=CASES[name],
+                module="auto",
+                needs_assets=name != "pydoc_lm",
+            ),
+            given,
+        )
+        for name in chosen
+    ]
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,195 @@
+"""One model on which a search is compared with uniform assignments."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import qcompiler
+from benchmarks.results_file import Row, Scores, Speed
+from qcompiler.backends.base import Session
+from qcompiler.data import input_specs, open_data
+from qcompiler.data.options import DataOptions
+from qcompiler.load import load_model
+from qcompiler.measure.latency import measure_latency, speed_ratio
+from qcompiler.measure.sessions import session_runner, timing_session
+from qcompiler.prepare import prepare
+from qcompiler.search.judge import size_of
+from qcompiler.search.metrics import Metric, open_metric
+
+Array = npt.NDArray[np.generic]
+ROUNDS = 21
+_PROGRAM = "from qcompiler.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its data.
+
+    Attributes:
+        title: of its rows.
+        model: float.
+        calibration: for searches and compiles.
+        judged: what a search measures its metric on.
+        scored: what models are scored on here.
+        metric: as ``--metric`` takes it.
+        scratch: for models.
+        options: of every compile.
+        target: of every compile; "" for the usual one.
+    """
+
+    title: str
+    model: Path
+    calibration: Path
+    judged: Path
+    scored: Path
+    metric: str
+    scratch: Path
+    options: tuple[str, ...] = ()
+    target: str = ""
+
+
+def half(ids: Array, lengths: Array, parity: int) -> dict[str, Array]:
+    """Every other row of token ids."""
+    return {"input_ids": ids[parity::2], "lengths": lengths[parity::2]}
+
+
+def answered(
+    case: Case, searches: Sequence[tuple[str, ...]], uniform: Sequence[str], by_hand: Sequence[int] = ()
+) -> list[Row]:
+    """Rows of the float model, of every search, and of uniform models, all scored and timed alike.
+
+    Args:
+        case: the model.
+        searches: options of each search.
+        uniform: words of ``--passes``.
+        by_hand: how many of the worst nodes of the first uniform model a user would leave in float by ``--exclude``.
+    """
+    scoring = Scoring.of(case)
+    rows = [Row(name="float", scores=Scores(own={case.metric: scoring.score(case.model)}))]
+    rows += [_searched(case, scoring, options) for options in searches]
+    rows += [_compiled(case, scoring, words) for words in uniform]
+    for count, names in excluded(case, uniform[0], by_hand):
+        flags = [word for name in names for word in ("--exclude", name)]
+        rows.append(
+            _compiled(case, scoring, uniform[0], flags, f"{uniform[0]}, {count} worst nodes excluded")
+        )
+    return rows
+
+
+@dataclass
+class Scoring:
+    """Scores and times models on data that no search has seen."""
+
+    case: Case
+    metric: Metric
+    feed: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, case: Case) -> Scoring:
+        """Open the data."""
+        model = load_model(case.model)
+        prepare(model, opset=21)
+        feeds = open_data(str(case.scored), input_specs(model), DataOptions())
+        return cls(case, open_metric(case.metric, model, feeds), next(iter(feeds)))
+
+    def score(self, path: Path) -> float:
+        """The metric of one model."""
+        from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+        session: Session = open_file(path, session_options(threads=1))
+        return self.metric.measure(session)
+
+    def speed(self, path: Path) -> Speed:
+        """Against the float model, in turns."""
+        runners = {
+            name: session_runner(timing_session(model, threads=1), [self.feed])
+            for name, model in (("float", self.case.model), ("model", path))
+        }
+        found = measure_latency(runners, rounds=ROUNDS)
+        ratio = speed_ratio(found["float"], found["model"])
+        return Speed(median=ratio.median, low=ratio.low, high=ratio.high, latency_ms=found["model"].median_ms)
+
+
+def _searched(case: Case, scoring: Scoring, options: Sequence[str]) -> Row:
+    output = case.scratch / "auto" / "model.qc.onnx"
+    words = ["--passes", "auto", "--metric", case.metric, "--metric-data", str(case.judged), *options]
+    facts, seconds, peak = _run(case, words, output)
+    predicted, measured = facts["predicted"], facts["measured"]
+    latency = predicted["latency_ms"] / max(measured["latency_ms"], 1e-9)
+    off = {
+        "bits a weight": facts["bits"],
+        "bytes predicted less measured": predicted["size_bytes"] - measured["size_bytes"],
+        "latency predicted / measured": latency,
+    }
+    return _row(f"auto {shlex.join(options)}", output, scoring, seconds, peak, off)
+
+
+def _compiled(case: Case, scoring: Scoring, words: str, flags: Sequence[str] = (), name: str = "") -> Row:
+    output = case.scratch / "uniform" / "model.qc.onnx"
+    facts, seconds, peak = _run(case, ["--passes", words, *flags, "--verify", "numerics"], output)
+    bits = facts["bits"]["quantized"] if "bits" in facts else _bits(output)
+    return _row(name or words, output, scoring, seconds, peak, {"bits a weight": bits} if bits else {})
+
+
+def _row(
+    name: str, path: Path, scoring: Scoring, seconds: float, peak_bytes: int, more: dict[str, float]
+) -> Row:
+    own = {scoring.case.metric: scoring.score(path), **more}
+    return Row(
+        name=name,
+        scores=Scores(own=own),
+        size_bytes=size_of(path),
+        speed={"1 sample": scoring.speed(path)},
+        seconds=round(seconds, 1),
+        peak_bytes=peak_bytes,
+    )
+
+
+def _bits(path: Path) -> float:
+    manifest = json.loads(path.with_suffix(".manifest.json").read_text("utf-8"))
+    return float(manifest["bits"]["quantized"])
+
+
+def _run(case: Case, words: Sequence[str], output: Path) -> tuple[dict[str, Any], float, int]:
+    """Facts of a ``qcompile``, its seconds, and the most memory it held."""
+    command = [sys.executable, "-c", _PROGRAM, str(case.model), *words, "--json"]
+    command += ["--calib", str(case.calibration), "-o", str(output), *case.options]
+    command += ["--target", case.target] if case.target else []
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise qcompiler.QCompilerError(
+            f"{shlex.join(command)} ended with {os.waitstatus_to_exitcode(status)}"
+        )
+    facts: dict[str, Any] = json.loads(out)
+    return facts, time.monotonic() - started, usage.ru_maxrss * 1024
+
+
+def excluded(case: Case, words: str, counts: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+    """The worst nodes by what the report of a uniform model says of them, as a user would leave them out."""
+    if not counts:
+        return
+    result = qcompiler.compile(
+        case.model, words, calibration=str(case.calibration), output=case.scratch / "worst" / "model.qc.onnx"
+    )
+    assert result.verification is not None
+    worst = [item.node for item in result.verification.quantization.worst(4 * max(counts)) if item.node]
+    quantized = {item.node for report in result.passes for item in report.nodes if item.action == "quantized"}
+    ordered = [name for name in dict.fromkeys(worst) if name in quantized]
+    for count in counts:
+        yield count, ordered[:count]
