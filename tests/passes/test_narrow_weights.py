@@ -102,9 +102,12 @@ def test_every_weight_says_how_it_is_stored_and_solved(static: qcompiler.Compile
     assert last == "uint8 x int8 from int4 g32, gptq: 4.38 bits"
 
 
-@pytest.mark.parametrize("bits", ["int3", "int5", "int6"])
-def test_other_widths_run_in_the_same_kernels(bits: str, tmp_path: Path) -> None:
-    result = compiled(tmp_path, f"int8_static:weights={bits}:group=64")
+@pytest.mark.parametrize(
+    ("bits", "target"),
+    [("int3", "ort-cpu"), ("int5", "ort-cpu"), ("int6", "ort-cpu:isa=avx2"), ("int4", "ort-cpu:isa=arm64")],
+)
+def test_other_widths_and_machines_have_the_same_kernels(bits: str, target: str, tmp_path: Path) -> None:
+    result = compiled(tmp_path, f"int8_static:weights={bits}:group=64", target)
     assert all(kernel.integer for kernel in result.kernels)
     assert result.verification is not None
     assert result.verification.passed
