@@ -12,7 +12,8 @@ group's activations, which costs nothing per weight.  A byte holds neighbouring 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -177,35 +178,45 @@ class _Gemm:
                 each_tile(tile, self.rows, channels, self._tile)
 
     def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int], ahead: int = 0) -> None:
-        """Rows by blocks, whose weights are asked for so many packed vectors ahead."""
+        """Rows by blocks, whose weights are asked for so many packed vectors ahead.
+
+        Of few rows each step of K has sums of its own: with one for all, products wait for each other, not for memory.
+        """
+        variant = self.spec.variant
+        chains = self.spec.steps if ahead and variant.vectors is Variant.AVX512_VNNI else 1
         results = [[Register("float32") for _ in valid] for _ in range(rows)]
-        sums = [[Register("int32", accumulator_lanes(self.spec.variant)) for _ in valid] for _ in range(rows)]
+        sums = [
+            [[Register("int32", accumulator_lanes(variant)) for _ in range(chains)] for _ in valid]
+            for _ in range(rows)
+        ]
         _clear(results, T.float32(0.0))
         with T.serial(0, self.spec.groups) as group:
-            _clear(sums, T.int32(0))
+            for row_sums in sums:
+                _clear(row_sums, T.int32(0))
             with T.serial(0, self.spec.vectors) as vector:
                 place = group * self.spec.vectors + vector
-                if ahead and self.spec.variant is not Variant.PLAIN:
+                if ahead and variant is not Variant.PLAIN:
                     prefetch(self.weight, [block, place + ahead, 0])
                 self._add_vector(row, block, place, sums)
-            if ahead and self.spec.variant is not Variant.PLAIN:
+            if ahead and variant is not Variant.PLAIN:
                 prefetch(self.scale, [block, group + -(-ahead // self.spec.vectors), 0])
             for i, (row_sums, row_results) in enumerate(zip(sums, results, strict=True)):
-                for j, (register, result) in enumerate(zip(row_sums, row_results, strict=True)):
-                    exact = total(self.spec.variant, register.value)
+                for j, (registers, result) in enumerate(zip(row_sums, row_results, strict=True)):
+                    exact = total(variant, reduce(add, [register.value for register in registers]))
                     result.set(result.value + self.scaled(row + i, block + j, group, exact))
-        values = [[result.value for result in registers] for registers in results]
+        values = [[result.value for result in row_results] for row_results in results]
         self.writer.write_tile(row, block, values, valid)
 
-    def _add_vector(self, row: Expr, block: Expr, vector: Expr, sums: list[list[Register]]) -> None:
+    def _add_vector(self, row: Expr, block: Expr, vector: Expr, sums: list[list[list[Register]]]) -> None:
         spec = self.spec
         packed = [let(load(self.weight, [block + j, vector, 0], STEP)) for j in range(len(sums[0]))]
         for step in range(spec.steps):
             levels = [let(self.levels(bytes_, step)) for bytes_ in packed]
-            for i, registers in enumerate(sums):
+            for i, row_sums in enumerate(sums):
                 place = [row + i, (vector * spec.steps + step) * DEPTH]
                 codes = let(four_everywhere(load(self.codes, place, DEPTH)))
-                for level, register in zip(levels, registers, strict=True):
+                for level, registers in zip(levels, row_sums, strict=True):
+                    register = registers[step % len(registers)]
                     register.set(dot_product(spec.variant, register.value, level, codes))
 
     def levels(self, packed: Expr, step: int) -> Expr:
