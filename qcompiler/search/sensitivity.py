@@ -113,17 +113,18 @@ class _Measuring:
     yardstick: Yardstick
     _board: Switchboard | None = field(default=None, init=False)
     _opened: bool = field(default=False, init=False)
+    _transformed: bool = field(default=False, init=False)
 
     def of_group(self, group: Group) -> float:
         key = f"loss/{self.yardstick.kind}/{self.choice.words}/{group.name}"
         return recalled_number(self.bench, key, lambda: self._measured(group))
 
     def energy(self, group: Group, energies: Energies) -> float:
-        """Energy of the group's errors; NaN where the uniform model does not show them."""
+        """Energy of the group's errors; NaN where they are not errors of the weights that the float model has."""
 
         def measure() -> float:
             board = self._switchboard()
-            errors = None if board is None else board.errors(group)
+            errors = None if board is None or self._transformed else board.errors(group)
             return math.nan if errors is None else energies.of(group, errors)
 
         return recalled_number(self.bench, f"energy/{self.choice.words}/{group.name}", measure)
@@ -146,6 +147,7 @@ class _Measuring:
     def _checked(self) -> Switchboard | None:
         """The switchboard of the uniform model; None where it is not the float model with every switch off."""
         built = self.bench.build(self.problem.uniform(self.choice.name))
+        self._transformed = any(report.count("transformed") for report in built.passes)
         try:
             board = Switchboard(built.dialect, self.problem.groups, threads=self.bench.threads)
             off = self.yardstick.of_outputs(board.outputs(self.yardstick.feeds))

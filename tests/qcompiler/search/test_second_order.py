@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.search import second_order
 from qcompiler.search.facts import Problem
 from qcompiler.search.metrics import open_metric
@@ -108,3 +109,22 @@ def test_models_with_large_matrices_are_measured(tmp_path: Path, monkeypatch: py
     problem, bench = bench_of(mlp(), rows(), CHOICES, tmp_path)
     monkeypatch.setattr(second_order, "GRAM_BYTES", 1000)
     assert not any(Energies(problem, bench, []).covers(group) for group in problem.groups)
+
+
+def test_transformed_weights_are_measured_choice_by_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, bench = bench_of(mlp(), rows(), CHOICES, tmp_path)
+    problem = with_bits(problem)
+    for choice in problem.choices[1:]:
+        built = bench.build(problem.uniform(choice.name))
+        decision = NodeDecision("first", "MatMul", "transformed", "scaled")
+        key = (tuple(sorted(problem.uniform(choice.name).items())), False)
+        bench._built[key] = dataclasses.replace(built, passes=(PassReport("awq", (decision,)), *built.passes))
+
+    def never(*args: object) -> float:
+        raise AssertionError("took an energy")
+
+    monkeypatch.setattr(Energies, "of", never)
+    table = loss_table(problem, bench, open_metric("relative_error", bench.reference, bench.samples.held_out))
+    assert np.isfinite(table).all()
