@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from qcompiler.report.html.times import Profiled
 
 REST = "graph and metadata"
 """What of a file is no constant."""
+
+COPIES = "int8 copies for prefill"
+"""Format of second forms of weights of few bits."""
 
 FILES = "files"
 """Format of the parts of a result where no constant is known by its node."""
@@ -142,14 +145,27 @@ def _parts(
     if after is None:
         names = (result.name, *deployed_files(result))
         return tuple(BytesPart(FILES, name, result.with_name(name).stat().st_size) for name in names)
+    parts = parts_of(nodes, after)
+    rest = model_size_bytes(result) - sum(item.size_bytes for item in parts)
+    return (*parts, BytesPart(REST, "", rest)) if rest > 0 else parts
+
+
+def parts_of(nodes: Sequence[NodeRow], constants: Sequence[StoredTensor]) -> tuple[BytesPart, ...]:
+    """Bytes of constants by the format of their node, second forms of weights apart."""
     formats = {row.name: row.format for row in nodes}
+    names = {item.name for item in constants}
     counted: Counter[tuple[str, str]] = Counter()
-    for item in after:
+    for item in constants:
         owner = item.owners[0] if item.owners else ""
-        counted[formats.get(owner, item.dtype), owner] += item.size_bytes
-    rest = model_size_bytes(result) - sum(counted.values())
-    parts = [BytesPart(kind, node, size) for (kind, node), size in counted.items() if size]
-    return (*parts, BytesPart(REST, "", rest)) if rest > 0 else tuple(parts)
+        kind = COPIES if _is_copy(item.name, names) else formats.get(owner, item.dtype)
+        counted[kind, owner] += item.size_bytes
+    return tuple(BytesPart(kind, node, size) for (kind, node), size in counted.items() if size)
+
+
+def _is_copy(name: str, names: Collection[str]) -> bool:
+    """Whether ort-cpu stores it beside the blocks of few bits that decode reads."""
+    weight, _, form = name.rpartition("_column")
+    return form.startswith(("s", "_scale")) and f"{weight}_blocks" in names
 
 
 def _times(profiles: tuple[Profiled, Profiled] | None) -> Times | None:

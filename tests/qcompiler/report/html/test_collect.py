@@ -21,10 +21,11 @@ from qcompiler.models.catalog import DIGITS, PYDOC_LM
 from qcompiler.prepare import prepare
 from qcompiler.report.facts import CompileFacts
 from qcompiler.report.gather import gather
-from qcompiler.report.html.collect import collect
+from qcompiler.report.html.collect import COPIES, collect, parts_of
 from qcompiler.report.html.page import Page
 from qcompiler.report.html.provenance import recipe_of
 from qcompiler.report.html.sources import read_manifest, sources_of_files, sources_of_result
+from qcompiler.report.html.stored_bytes import StoredTensor
 from qcompiler.report.json import to_json
 from qcompiler.request import CompileOptions
 from qcompiler.result import CompileResult, manifest_path
@@ -293,3 +294,19 @@ def test_scales_that_another_node_reads_belong_to_their_weight(tmp_path: Path) -
     row = next(row for row in item.page.nodes if row.name == "table")
     assert row.size_after_bytes is not None
     assert 200 * 16 + 200 * 2 <= row.size_after_bytes <= 200 * 16 + 200 * 8
+
+
+def test_second_forms_of_weights_are_a_format_of_their_own() -> None:
+    def constant(name: str, size_bytes: int) -> StoredTensor:
+        return StoredTensor(name, ("node",), "int8", 2, size_bytes, size_bytes)
+
+    found = parts_of(
+        [],
+        [
+            constant("w_blocks", 4),
+            constant("w_columns", 8),
+            constant("w_column_scale_half", 2),
+            constant("v_columns", 1),
+        ],
+    )
+    assert {item.format: item.size_bytes for item in found} == {"int8": 5, COPIES: 10}
