@@ -11,11 +11,12 @@ import pytest
 
 from qcompiler.backends.base import Lowering
 from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.graph.hadamard import rotated
 from qcompiler.graph.low_bit import store_low_bit
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.numerics.formats.catalog import format_of
 from qcompiler.verify.comparison import Comparison, NodeComparison
-from qcompiler.verify.rounding import quantization_costs, rounding_limits
+from qcompiler.verify.rounding import REDRAWN_DB, quantization_costs, rounding_limits
 from qcompiler.verify.verify import Verification, verify_model
 
 K, N = 256, 512
@@ -102,3 +103,13 @@ def test_values_that_float_does_not_have_are_worth_what_they_are_made_of() -> No
     compared = Comparison((known[0],), (known[1],), 1)
     assert quantization_costs(_float_model(), compared, 30.0) == {"a": 20.0, "b": 20.0, "y": 30.0}
     assert quantization_costs(_float_model(), Comparison((), (), 1), 30.0)["b"] == 30.0
+
+
+def test_codes_behind_a_rotation_may_fall_to_either_side() -> None:
+    model = _float_model()
+    turned = rotated(model, model.graph[0].outputs[0], 16, origin="product0")
+    next(node for node in model.graph if node.op_type == "Relu").replace_input_with(0, turned)
+    known = [NodeComparison(name, "", "", 20.0, 1.0, 0.0, 0.0) for name in ("a", "b", "y")]
+    found = quantization_costs(model, Comparison(tuple(known), (), 1), 30.0)
+    lowered = 20.0 - REDRAWN_DB
+    assert found == {"a": 20.0, "a_rotated": lowered, "b": lowered, "y": lowered}
