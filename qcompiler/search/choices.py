@@ -95,8 +95,9 @@ def candidate_words(target: Target, wanted: Wanted) -> Iterator[str]:
             yield "int8_dynamic:weights=int4"
     solver = "gptq:sequential=false" if wanted.has_data else "mse"
     for name, sizes in GROUPS.items():
-        if not wanted.bits and (name == "int3" or (name == "int2" and not wanted.small)):
-            continue  # 3 bits take 4 in a file
+        in_full = not getattr(target, "packed", False)
+        if not wanted.bits and ((name == "int3" and in_full) or (name == "int2" and not wanted.small)):
+            continue  # 3 bits take 4 in most files
         for size in sizes if wanted.bits else sizes[:2] if wanted.small else sizes[:1]:
             yield f"{name}:group={size}:solver={solver}"
 

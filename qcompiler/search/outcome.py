@@ -13,6 +13,7 @@ from qcompiler.errors import UnsupportedError
 from qcompiler.package.write import cannot_write
 from qcompiler.result import CompileResult
 from qcompiler.search.facts import FLOAT, Assignment, Front, Group, Totals
+from qcompiler.search.form import form_for
 from qcompiler.search.judge import Judged
 from qcompiler.search.loop import Candidate, Loop
 from qcompiler.search.recipe import recipe_text, words, write_recipe
@@ -105,7 +106,7 @@ def publish(loop: Loop, kept: Kept, front: Front | None) -> SearchResult:
         raise UnsupportedError(_nothing(loop))
     published = best.result.save(kept.path.parent)
     recipe = kept.path.with_suffix(".recipe.yaml")
-    target = loop.bench.target
+    target = form_for(loop.bench.target, best.steps)
     text = recipe_text(best.steps, words(target, target.name), _note(loop, best), kept.include, kept.exclude)
     write_recipe(recipe, text)
     result = _result(loop, best, published, recipe, front, kept)

@@ -31,6 +31,7 @@ from qcompiler.search.bounds import Settled, check_bounds, refuse_impossible_siz
 from qcompiler.search.builds import Builds
 from qcompiler.search.choices import Wanted, make_problem
 from qcompiler.search.facts import Bounds, Front
+from qcompiler.search.form import form_for, smallest_form
 from qcompiler.search.judge import Judge
 from qcompiler.search.loop import Candidate, Loop
 from qcompiler.search.metrics import open_metric
@@ -173,7 +174,7 @@ def _opened(
     reason = resolved.available()
     if reason is not None:
         raise UnsupportedError(f"target {resolved.name} cannot be used here: {reason}.")
-    resolved, notes = _small_form(resolved, bounds or Bounds(), given=target is not None)
+    resolved, notes = smallest_form(resolved, bounds or Bounds()) if target is None else (resolved, [])
     include, exclude = map(globs, nodes)
     path = output_path(model, output, resolved.suffix)
     settings = options or SearchOptions()
@@ -190,20 +191,6 @@ def _opened(
         bounds or Bounds(),
         notes,
     )
-
-
-def _small_form(target: Target, bounds: Bounds, *, given: bool) -> tuple[Target, list[str]]:
-    """The target without second forms of weights where bytes are bounded or preferred."""
-    has_option = any(item.name == "size_first" for item in dataclasses.fields(target))  # type: ignore[arg-type]
-    small = (
-        bounds.max_size_bytes is not None or bounds.max_bits is not None or bounds.prefer in (None, "size")
-    )
-    if not has_option or given or not small:
-        return target, []
-    changed = dataclasses.replace(target, **{"size_first": True})  # type: ignore[type-var]
-    return changed, [
-        f"--target {words(changed, target.name)}: without int8 copies of low-bit weights for prefill."
-    ]
 
 
 @contextlib.contextmanager
@@ -280,7 +267,7 @@ def _candidate(asked: _Asked, bench: Builds, steps: Sequence[Selected], number: 
         asked.model,
         list(steps),
         calibration=asked.calibration,
-        target=asked.target,
+        target=form_for(asked.target, steps),
         include=asked.include,
         exclude=asked.exclude,
         output=bench.folder / f"candidate_{number}" / asked.path.name,
