@@ -18,10 +18,12 @@ SCRIPTS = (
     "magika",
     "silero_vad",
     "ultraface",
+    "narrow_weights",
     "calibration_memory",
     "low_bit stories260k",
     "low_bit tinylm",
     "tvm_convolutions",
+    "rotations",
 )
 """Scripts that need assets, with the words that each is given."""
 
@@ -31,6 +33,7 @@ OF_OUR_OWN = (
     "low_bit_solvers",
     "llama_speed",
     "tvm_kernels",
+    "codebooks",
     "tvm_codebooks",
 )
 """Scripts that need none."""

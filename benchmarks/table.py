@@ -27,8 +27,11 @@ ORDER = (
     "low_bit_solvers",
     llama_table.NAME,
     "llama_shape_memory",
+    "narrow_weights",
+    "rotations",
     "tvm_kernels",
     "tvm_convolutions",
+    "codebooks",
     "tvm_codebooks",
 )
 MODELS = ORDER[: ORDER.index("calibration_memory")]
