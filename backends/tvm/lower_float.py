@@ -57,7 +57,12 @@ def _lower(node: ir.Node, packed: dict[tuple[ir.Value, bool], ir.Value]) -> bool
 
 def _is_matrix(value: ir.Value) -> bool:
     tensor = value.const_value if is_constant(value) else None
-    return tensor is not None and len(tensor.shape) == 2 and tensor.dtype == ir.DataType.FLOAT
+    return (
+        tensor is not None
+        and len(tensor.shape) == 2
+        and tensor.size > 0
+        and tensor.dtype == ir.DataType.FLOAT
+    )
 
 
 def _is_row(value: ir.Value, channels: int) -> bool:

@@ -54,6 +54,10 @@ class TvmSession(Session):
             self._metadata = dict(index["metadata"])
         except LoadError as error:
             raise ModelError(str(error)) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # an index that somebody changed
+            raise ModelError(
+                f"{path} is damaged: {type(error).__name__} {error}; compile the model again."
+            ) from error
         self.input_names = [item["name"] for item in self.model.inputs]
         self.output_names = [item["name"] for item in self.model.outputs]
         self._cache_scales = read_scales(self._metadata)

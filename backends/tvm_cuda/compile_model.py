@@ -23,6 +23,8 @@ from qcompiler.errors import UnsupportedError
 
 NAME = "tvm-cuda"
 
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
 _ENTRY, _VIEW = "main", "relax.reshape"
 
 
@@ -32,6 +34,17 @@ def imported_for_device(model: ir.Model) -> Imported:
     Raises:
         UnsupportedError: names the first node that cannot be imported, why, and what to do.
     """
+    for value in model.graph.inputs:
+        if value.dtype in _HALF:
+            raise UnsupportedError(
+                f"input {value.name!r} is {value.dtype.name}, and {NAME} computes in float32: export the model with "
+                "float32 inputs (weights may stay in 16 bits), or use --target ort-cpu."
+            )
+        if value.shape is not None and 0 in list(value.shape):
+            raise UnsupportedError(
+                f"input {value.name!r} is {list(value.shape)}: {NAME} makes no kernels of nothing; export it with a "
+                "symbolic size."
+            )
     return import_graph(model, Variant.PLAIN, Effort.NONE, Dialect(NAME, converters(dot_by_instruction)))
 
 
@@ -49,7 +62,7 @@ def compile_for_device(model: ir.Model, arch: str) -> tuple[Imported, Any]:
     with planned, tvm.transform.PassContext(opt_level=3):
         module = scheduled(_fused(imported.module), planned)
     device = tvm.target.Target(planned, host=tvm.target.Target(target_config(Variant.PLAIN)))
-    with device, tvm.transform.PassContext(opt_level=3), _as_ptx(arch):
+    with device, tvm.transform.PassContext(opt_level=3), _refusals(), _as_ptx(arch):
         executable = relax.build(module, device, relax_pipeline=_lowering(device))
     return imported, executable
 
@@ -96,6 +109,18 @@ def _lowering(target: Any) -> Any:
 
 
 _SOURCE_HOOK, _FORCE = "tvm_callback_cuda_postproc", "TVM_COMPILE_FORCE_FALLBACK"
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What TVM cannot generate code for is told in one line."""
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except Exception as error:  # TVM's own errors share no base class but this one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise UnsupportedError(f"{NAME}: TVM generates no code: {reason}; use --target ort-cpu.") from error
 
 
 @contextlib.contextmanager

@@ -137,6 +137,13 @@ def _float(scope: Scope, node: ir.Node) -> Expr:
     return reshaped(scope, call(scope, made, rows, [matrix, *values], [rows, channels]), [*before, channels])
 
 
+def _cast(scope: Scope, node: ir.Node) -> Expr:
+    kind = ir.DataType(integer(node, "to", int(ir.DataType.FLOAT)))
+    if kind in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        raise UnsupportedError(f"values of {kind.name}; it computes in float32")
+    return elementwise.BY_OPERATORS["Cast"](scope, node)
+
+
 def _dynamic_quantize(scope: Scope, node: ir.Node) -> list[Expr]:
     """DynamicQuantizeLinear, whose ranges are found row by row first, so that more than one thread looks."""
     from tvm import relax
@@ -209,6 +216,7 @@ def _names(operators: Sequence[str], converter: Converter) -> dict[str, Converte
 
 
 _CONVERTERS: dict[str, Converter] = {
+    "Cast": _cast,
     "DynamicQuantizeLinear": _dynamic_quantize,
     "LayerNormalization": _layer_norm,
     **_names(

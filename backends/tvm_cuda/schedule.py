@@ -6,6 +6,8 @@ import functools
 import logging
 from typing import Any
 
+from qcompiler.errors import UnsupportedError
+
 logger = logging.getLogger(__name__)
 
 THREADS = 128
@@ -25,18 +27,32 @@ def scheduled(module: Any, target: Any) -> Any:
         target: of kind cuda, which the rules look at.
     """
     import tvm
-    from tvm.s_tir import dlight
 
     functions = dict(module.functions)
     for name, function in functions.items():
         if isinstance(function, tvm.tirx.PrimFunc):
-            functions[name] = _product(function, target) or _direct(function) or function
-    found = tvm.IRModule(functions, attrs=module.attrs)
+            functions[name] = _scheduled(str(name.name_hint), function, target)
+    return tvm.IRModule(functions, attrs=module.attrs)
+
+
+def _scheduled(name: str, function: Any, target: Any) -> Any:
+    import tvm
+    from tvm.s_tir import dlight
+
+    if (found := _product(function, target) or _direct(function)) is not None:
+        return found
     rules = dlight.gpu
-    with target:
-        return dlight.ApplyDefaultSchedule(
-            rules.Reduction(), rules.GeneralReduction(), rules.Transpose(), rules.Fallback()
-        )(found)
+    try:
+        with target:
+            module = dlight.ApplyDefaultSchedule(
+                rules.Reduction(), rules.GeneralReduction(), rules.Transpose(), rules.Fallback()
+            )(tvm.IRModule({name: function}))
+    except Exception as error:  # TVM's own errors share no base class but this one
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise UnsupportedError(
+            f"tvm-cuda cannot schedule {name!r}, made of the nodes it is named after: {reason}; use --target ort-cpu."
+        ) from error
+    return module[name]
 
 
 def _product(function: Any, target: Any) -> Any | None:

@@ -13,7 +13,7 @@ import pytest
 import qcompiler
 from qcompiler.backends.tvm.session import TvmSession
 from qcompiler.backends.tvm_cuda import compile_model, nvrtc
-from tests.backends.tvm.compiled import compiled, data
+from tests.backends.tvm.compiled import Array, compiled, data
 from tests.backends.tvm.kernels.running import needs_tvm
 from tests.backends.tvm_cuda import emulation
 
@@ -43,7 +43,7 @@ def test_threads_compute_what_the_definitions_do(
         np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-FEEDS = {
+FEEDS: dict[str, list[dict[str, Array]]] = {
     "digits": [
         {"image": np.random.default_rng(0).standard_normal((rows, 1, 8, 8), np.float32)} for rows in (1, 5)
     ],

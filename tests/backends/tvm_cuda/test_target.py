@@ -119,6 +119,21 @@ def test_an_operator_without_a_definition_is_named(tmp_path: Path) -> None:
         qcompiler.compile(model, "int8", target="tvm-cuda", output=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("signature", "reason"),
+    [("float16[N, 4] x", "computes in float32"), ("float[0, 4] x", "makes no kernels of nothing")],
+)
+def test_inputs_that_no_kernel_takes_are_named(signature: str, reason: str, tmp_path: Path) -> None:
+    import onnx_ir as ir
+
+    kind = signature.replace(" x", "")
+    model = ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["": 21]> g ({signature}) => ({kind} y) {{ y = Relu(x) }}"""
+    )
+    with pytest.raises(UnsupportedError, match=f"input 'x' is .*{reason}"):
+        parse_target("tvm-cuda").require_importable(model)
+
+
 def test_what_nvrtc_refuses_is_one_line() -> None:
     with pytest.raises(UnsupportedError, match="NVRTC refuses the generated code"):
         nvrtc.ptx('extern "C" __global__ void f() { nothing(); }', "sm_80")
