@@ -13,7 +13,7 @@ An ``.npz`` (or a dict of arrays) holds one array per model input and beside the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from qcompiler.data.arrays import ArrayTable
 from qcompiler.data.feeds import Feed, FeedSource
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds
+from qcompiler.errors import OptionError
 
 Array = npt.NDArray[Any]
 LABELS = ("labels", "label")
@@ -66,13 +67,22 @@ def open_metric_data(
         model: the float model, whose inputs the data must fit.
         data: whatever ``--calib`` takes; None for ``held_out``.
         held_out: data of the same kind, opened before.
-        options: how ``data`` is read.
+        options: how calibration data is read; what applies to ``data`` is followed there too, but for the limit of
+            samples.
 
     Raises:
         CalibrationError: it cannot be read, or does not fit.
     """
-    feeds = held_out if data is None else open_data(data, input_specs(model), options or DataOptions())
+    feeds = held_out if data is None else _opened(model, data, options or DataOptions())
     return MetricData(feeds, _extras(feeds, {spec.name for spec in input_specs(model)}))
+
+
+def _opened(model: ir.Model, data: object, options: DataOptions) -> FeedSource:
+    specs, whole = input_specs(model), replace(options, limit=None)
+    try:
+        return open_data(data, specs, whole)
+    except OptionError:  # pictures calibrate and arrays measure: options of the one are none of the other's
+        return open_data(data, specs, DataOptions(own_tokenizer=options.any_tokenizer))
 
 
 def _extras(feeds: FeedSource, inputs: set[str]) -> dict[str, Array]:

@@ -23,6 +23,7 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import Session
 from qcompiler.data.feeds import FeedSource
+from qcompiler.data.options import DataOptions
 from qcompiler.errors import OptionError, UnsupportedError, suggest
 from qcompiler.search.losses import Kind, Yardstick
 from qcompiler.search.metric_data import LABELS, SCORES, MetricData, open_metric_data
@@ -127,7 +128,11 @@ NAMES = ("top1", "perplexity", "spearman", "kl", "relative_error")
 
 
 def open_metric(
-    name: str | None, reference: ir.Model, feeds: FeedSource, data: object | None = None
+    name: str | None,
+    reference: ir.Model,
+    feeds: FeedSource,
+    data: object | None = None,
+    options: DataOptions | None = None,
 ) -> Metric:
     """Make the metric that ``--metric`` names, and check that model and data are of its kind.
 
@@ -137,6 +142,7 @@ def open_metric(
         reference: the prepared float model.
         feeds: what was held out of calibration.
         data: of ``--metric-data``, in the place of ``feeds``.
+        options: how calibration data is read; what applies to ``data`` is followed there too.
 
     Raises:
         OptionError: there is no such metric.
@@ -148,7 +154,7 @@ def open_metric(
             f"there is no metric {name!r}.{suggest(name, NAMES)} Your own is named module:function."
         )
     function = load_function(name) if name is not None and ":" in name else None
-    opened = open_metric_data(reference, data, feeds)
+    opened = open_metric_data(reference, data, feeds, options)
     if function is not None:
         return UserMetric(opened, function, str(name))
     chosen = name or chosen_name(reference, opened)

@@ -241,3 +241,21 @@ def test_a_missing_file_is_named() -> None:
     model, feeds = source(REGRESSION, {"x": rows(8)})
     with pytest.raises(OptionError, match="is no file"):
         open_metric("nowhere.py:score", model, feeds)
+
+
+def test_options_of_calibration_data_are_followed_where_they_apply() -> None:
+    x = rows(8)
+    model, feeds = source(CLASSIFIER, {"x": x})
+    data = {"x": x, "labels": x.argmax(axis=1)}
+    for options in (DataOptions(batch=4, limit=2), DataOptions(image_scale=0.5, batch=2)):
+        metric = open_metric("top1", model, feeds, data, options)
+        calls: list[int] = []
+
+        def run(feed: Mapping[str, Array], seen: list[int] = calls) -> dict[str, Array]:
+            seen.append(len(feed["x"]))
+            return {"logits": feed["x"]}
+
+        assert metric.measure(Made(["x"], run)) == 1.0
+        assert sum(calls) == 8
+        # what is for pictures alone cannot be followed for arrays, and the rest is then as usual
+        assert calls[0] == (4 if options.batch == 4 else 1)
