@@ -75,6 +75,18 @@ def test_names_of_nodes_are_text(outline: Outline) -> None:
     assert not any(name.startswith("on") for _, attributes in outline.tags for name in attributes)
 
 
+def test_names_in_attributes_stay_there() -> None:
+    made = page(3)
+    assert (
+        min(made.nodes, key=lambda node: node.gathered_db or 0).name == HOSTILE[2]
+    )  # the chart's label names it
+    parsed = Outline()
+    parsed.feed(render(made))
+    (label,) = [str(item["aria-label"]) for item in parsed.named("div") if item.get("id") == "chart-sqnr"]
+    assert HOSTILE[2] in label
+    assert not parsed.named("img")
+
+
 def test_data_of_charts_cannot_end_their_element(text: str) -> None:
     (block,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', text, re.S)
     assert "<" not in block
