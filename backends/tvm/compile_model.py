@@ -40,6 +40,7 @@ def compile_model(
     with described, tvm.transform.PassContext(config=PASS_CONFIG):
         module = tvm.transform.Sequential(
             [
+                relax.transform.CanonicalizeBindings(),
                 relax.transform.EliminateCommonSubexpr(),
                 relax.backend.DispatchSortScan(),
                 relax.transform.LegalizeOps(skip_ops=[_VIEW]),

@@ -14,13 +14,29 @@ Converter = Callable[[Scope, ir.Node], Any]
 
 
 def reshaped(scope: Scope, source: Expr, shape: Sequence[Dim]) -> Expr:
-    """A view with the same elements."""
+    """A view with the same elements; of a view, one of what that was made of."""
     from tvm import relax
 
+    source = _viewed(scope, source)
     now = scope.shape(source)
     if len(now) == len(shape) and all(map(same, now, shape)):
         return source
     return scope.emit(relax.op.reshape(source, relax.ShapeExpr([_int64(size) for size in shape])))
+
+
+def _viewed(scope: Scope, source: Expr) -> Expr:
+    """What a chain of views starts from."""
+    from tvm import relax
+
+    while isinstance(source, relax.Var):
+        bound = scope.builder.lookup_binding(source)
+        if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == "relax.reshape":
+            source = bound.args[0]
+        elif isinstance(bound, relax.Var):
+            source = bound
+        else:
+            break
+    return source
 
 
 def _int64(size: Dim) -> Any:
