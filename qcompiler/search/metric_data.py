@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,10 @@ def _opened(model: ir.Model, data: object, options: DataOptions) -> FeedSource:
     try:
         return open_data(data, specs, whole)
     except OptionError:  # pictures calibrate and arrays measure: options of the one are none of the other's
-        return open_data(data, specs, DataOptions(own_tokenizer=options.any_tokenizer))
+        tokenizer = options.any_tokenizer
+        return open_data(
+            data, specs, DataOptions(own_tokenizer=None if tokenizer is None else Path(tokenizer))
+        )
 
 
 def _extras(feeds: FeedSource, inputs: set[str]) -> dict[str, Array]:
