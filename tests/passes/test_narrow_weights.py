@@ -97,7 +97,9 @@ def test_bits_are_counted_with_zero_points_ratios_and_scales(static: qcompiler.C
 def test_every_weight_says_how_it_is_stored_and_solved(static: qcompiler.CompileResult) -> None:
     first, second, third, last = (text for text in details(static).values() if " x " in text)
     assert first == "uint8 x int8 from int4 g32, gptq: 4.36 bits"
-    assert second == "uint8 x int8 weight (its 576 weights are too few for int4 to save bytes)"
+    assert second == (
+        "uint8 x int8 weight (9 weights a channel are too few to make good each other's rounding)"
+    )
     assert third == "uint8 x int8 from int4 g32, gptq: 4.75 bits"
     assert last == "uint8 x int8 from int4 g32, gptq: 4.38 bits"
 
