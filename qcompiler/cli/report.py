@@ -34,11 +34,15 @@ def report_command(
     ] = None,
     reading: PlainReading,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--output", "-o", help="Where the page goes, ending in .html.", rich_help_panel=cli.OUTPUT
+            "--output",
+            "-o",
+            help="Where the page goes. Default: MODEL.qc.report.html beside the compiled model.",
+            metavar="FILE.html",
+            rich_help_panel=cli.OUTPUT,
         ),
-    ] = Path("report.html"),
+    ] = None,
     speed: Annotated[
         bool,
         typer.Option(
@@ -61,17 +65,18 @@ def report_command(
     from qcompiler.report.html.write import require_writable, write_page
     from qcompiler.report.json import to_json
 
-    require_writable(output)
     model, result = require_files([reference, compiled])
+    path = output or result.with_suffix(".report.html")
+    require_writable(path)
     with plain_names(), progress_display("reporting") as progress:
         options = reading.options(model)
         sources = sources_of_files(model, result, data, options, threads=threads, timed=speed)
         page = collect(sources, progress or _silent)
-        write_page(page, output)
+        write_page(page, path)
     if json:
         print(to_json(page))
     elif not is_quiet():
-        print(f"wrote {output}")
+        print(f"wrote {path}")
 
 
 def _silent(label: str, done: int, total: int | None) -> None:

@@ -63,8 +63,8 @@ def test_a_compiled_model_is_reported_later(
     assert ran.document["size_after_bytes"] == compiled.document["size_after_bytes"]
     assert ran.document["achieved_bits"] == compiled.document["achieved_bits"]
     assert "not measured" in text_of(page)
-    shown = qcompile("report", digits, folder, "-o", page, "--no-speed")
-    assert shown.out == f"wrote {page}\n"
+    shown = qcompile("report", digits, folder, "--no-speed")
+    assert shown.out == f"wrote {folder / 'digits.qc.report.html'}\n"
 
 
 def test_a_missing_model_is_named(qcompile: Qcompile, digits: Path, tmp_path: Path) -> None:
