@@ -277,3 +277,16 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
             output=tmp_path,
             options=qcompiler.CompileOptions(verify="none"),
         )
+
+
+def test_a_weight_that_is_smaller_than_its_nodes_stays_in_eight_bits(tmp_path: Path) -> None:
+    model = graph(
+        '<ir_version: 10, opset_import: ["" : 21]> net (float[N, 32] x) => (float[N, 16] y) { y = MatMul (x, w) }',
+        {"w": normal(32, 16)},
+    )
+    result = qcompiler.compile(model, "int8_dynamic:weights=int4", output=tmp_path, options=NUMERICS)
+    reason = "(its 512 weights are too few for int4 to save bytes)"
+    assert [decision.detail for decision in result.passes[0].nodes] == [
+        f"uint8 per tensor at run time x int8 weight {reason}"
+    ]
+    assert result.manifest.bits.quantized == 0
