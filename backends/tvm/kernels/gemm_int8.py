@@ -173,7 +173,7 @@ class _Gemm:
         """Sum up and write.
 
         Whole tiles also ask for the weights of the next blocks, a block with each tile of rows.  Few rows have no time
-        for that: they wait for their own.
+        for that: they wait for their own; and slower multipliers need none.
         """
         variant, count = self.spec.variant, len(valid)
         following = let(block + count + T.min(T.floordiv(row, self.tile.rows), count - 1))
@@ -182,7 +182,7 @@ class _Gemm:
         for register in itertools.chain(*sums):
             register.clear(T.int32(0))
         with T.serial(0, self.spec.steps) as step:
-            if rows == self.tile.rows and variant is not Variant.PLAIN:
+            if rows == self.tile.rows and variant.vectors is Variant.AVX512_VNNI:
                 prefetch(self.weight, [following, step, 0], soon=False)
             weights = [let(load(self.weight, [block + i, step, 0], STEP)) for i in range(len(valid))]
             for index, registers in enumerate(sums):
