@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import qcompiler
 from benchmarks.llama_graph import Shape, build
 from qcompiler.errors import ModelError
 from qcompiler.language.decoder import Decoder
+from qcompiler.language.generation import generate
+from qcompiler.language.sampling import Sampling
 from tests.backends.tvm.compiled import Array
 from tests.backends.tvm.kernels.running import needs_tvm
 
@@ -113,6 +117,30 @@ def test_in_place_is_the_same_as_copied(folders: dict[str, Path], past: int, tok
             present = copied[item["name"].replace("past_key_values", "present")]
             np.testing.assert_array_equal(np.from_dlpack(tensor)[:, :, : past + tokens], present)
             assert np.isnan(np.from_dlpack(tensor)[:, :, past + tokens :]).all()
+
+
+def test_texts_are_generated_in_place(folders: dict[str, Path]) -> None:
+    decoder = Decoder(folders["tvm-cpu"])
+    found = []
+    for cache in ("in place", "rebound"):
+        decoder.cache = cache
+        found.append(generate(decoder, [3, 1, 4, 1, 5], Sampling(temperature=0.0), max_tokens=20).tokens)
+    assert found[0] == found[1]
+    assert len(found[0]) == 20
+
+
+def test_perplexity_is_the_dialects(folders: dict[str, Path], tmp_path: Path) -> None:
+    from qcompiler.cli.app import app
+
+    np.savez(tmp_path / "ids.npz", input_ids=np.random.default_rng(0).integers(0, SHAPE.vocabulary, (3, 24)))
+    found = []
+    for path in folders.values():
+        arguments = ["eval", str(path.parent), "--ids", str(tmp_path / "ids.npz"), "--json"]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout)["scores"][0]["perplexity"])
+    # Activations are rounded to int8 per group of 32 in one of them.
+    assert found[0] == pytest.approx(found[1], rel=0.02)
 
 
 def test_more_tokens_than_there_is_room_for_are_refused(folders: dict[str, Path]) -> None:
