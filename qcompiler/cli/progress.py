@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qcompiler.cli.logs import is_quiet
-from qcompiler.sequential import SEGMENTS
+from qcompiler.sequential import SEARCH, SEGMENTS
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int | None], None]
 
 BAR_WIDTH = 20
+STAYING = frozenset({SEGMENTS, SEARCH})
+"""Labels that stay above what is done within them."""
 
 
 @contextlib.contextmanager
@@ -57,7 +59,7 @@ class Lines:
         if label not in self._tasks:
             self._tasks[label] = self._display.add_task(label, total=total, count="")
         for other, task in self._tasks.items():
-            if other != label and other != SEGMENTS and label != SEGMENTS:
+            if other != label and other not in STAYING and label not in STAYING:
                 self._display.update(task, visible=False)
         over = label == SEGMENTS and done == total
         count = "" if total is None else f"{done}/{total}"

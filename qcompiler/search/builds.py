@@ -24,6 +24,7 @@ from qcompiler.samples import Samples
 from qcompiler.search.facts import Assignment, Problem
 from qcompiler.search.recipe import recipe_text, words
 from qcompiler.search.variants import Variant
+from qcompiler.sequential import SEARCH
 
 KEPT_BUILDS = 3
 """Builds whose graphs stay in memory; the files of all stay."""
@@ -44,6 +45,8 @@ class Builds:
         threads: of sessions that are measured.
         progress: whom to tell.
         variant: the pipeline that is built where no other is asked for.
+        total: steps of the whole search, as far as can be told.
+        done: those that are done.
     """
 
     reference: ir.Model
@@ -56,6 +59,8 @@ class Builds:
     threads: int = 1
     progress: Progress | None = None
     variant: Variant = field(default_factory=Variant)
+    total: int = 1
+    done: int = 0
     _kept: OrderedDict[str, Build] = field(default_factory=OrderedDict)
     _seen: dict[Request, Answer] = field(default_factory=dict)
 
@@ -83,6 +88,12 @@ class Builds:
         while len(self._kept) > KEPT_BUILDS:
             self._kept.popitem(last=False)
         return self._kept[key]
+
+    def advance(self, steps: int = 1) -> None:
+        """Say that so many steps of the whole search are done: a build with what is measured of it is one."""
+        self.done += steps
+        self.total = max(self.total, self.done + 1)
+        self.tell(SEARCH, self.done, self.total)
 
     def tell(self, label: str, done: int = 0, total: int | None = None) -> None:
         """Say what is done to whoever follows the progress."""

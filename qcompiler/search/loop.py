@@ -25,7 +25,6 @@ from qcompiler.search.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
 
-SEARCHING = "searching"
 CLOSE = 1.08
 """Limits of the loss that lie this near one another give the same model often enough."""
 STEP = 3.0
@@ -98,7 +97,6 @@ class Loop:
         estimates = self.measured.estimates
         low, high, limit = 0.0, math.inf, self._first_limit()
         for number in range(self.rounds):
-            self.bench.tell(SEARCHING, number, self.rounds)
             solution = self._solved(estimates, limit)
             known = (self.variant.name, solution.picked.tobytes()) in self.tried
             if known and (limit is None or not math.isfinite(high)):
@@ -164,6 +162,7 @@ class Loop:
             self.tried[key] = None
             return None
         judged = self.judge.judge(result.path)
+        bench.advance()
         predicted = replace(estimates.total(solution.picked), size_bytes=size_bytes)
         broken = self.settled.broken(judged.totals, solution.bits, self.judge.float_totals)
         made = Candidate(solution, variant, steps, predicted, judged, broken, result)

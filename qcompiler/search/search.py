@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from qcompiler.driver import DEFAULT_OPTIONS, output_path
 from qcompiler.driver import compile as compile_model
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.load import load_model
-from qcompiler.package.manifest import package_versions
+from qcompiler.package.manifest import file_record, package_versions
 from qcompiler.pipeline.journal import FolderJournal
 from qcompiler.pipeline.selected import Selected
 from qcompiler.prepare import prepare
@@ -41,6 +42,7 @@ from qcompiler.search.recipe import words
 from qcompiler.search.solve import require_solver
 from qcompiler.search.tables import measure
 from qcompiler.search.transforms import choose_transform
+from qcompiler.sequential import SEARCH
 from qcompiler.sequential.work import feeds_digest, model_digest, work_folder
 from qcompiler.tensors import spooling
 
@@ -124,6 +126,7 @@ def search(
         judge = Judge.of(bench, open_metric(metric, bench.reference, bench.samples.held_out, metric_data))
         settled = settle(bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
+        bench.tell(SEARCH, 0, None)
         bench.variant, compared = choose_transform(bench.problem, bench, judge)
         loop = Loop(
             bench,
@@ -207,8 +210,8 @@ def _working(asked: _Asked, metric: str | None, metric_data: object | None) -> I
         "model": model_digest(source),
         "target": words(asked.target, asked.target.name),
         "choice of nodes": sorted(selected),
-        "data": feeds_digest(samples.calibration),
-        "metric": [metric, str(metric_data)],
+        "data": [feeds_digest(samples.calibration), feeds_digest(samples.held_out)],
+        "metric": [metric, _identity(metric_data)],
         "version": package_versions(),
     }
     refuse_impossible_size(problem, source, asked.bounds)
@@ -239,6 +242,15 @@ def _wanted(asked: _Asked, has_data: bool) -> Wanted:
     return Wanted(
         has_data, small=small, bits=bounds.max_bits is not None, fast=fast or bounds.max_bits is None
     )
+
+
+def _identity(data: object | None) -> str | None:
+    """What tells data from other data: a file's bytes; anything else is never taken for known."""
+    if data is None:
+        return None
+    if isinstance(data, str | Path) and Path(data).is_file():
+        return file_record(Path(data)).sha256
+    return uuid.uuid4().hex
 
 
 def _made(folder: Path) -> Path:

@@ -15,6 +15,9 @@ from qcompiler.search.latency import latency_table
 from qcompiler.search.sensitivity import loss_table
 from qcompiler.search.sizes import size_table
 
+CANDIDATES = 8
+"""Models that a search compiles, about."""
+
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
 """A uniform model's loss is seldom further from the sum of its groups'; beyond, one of the two is noise."""
 
@@ -34,11 +37,16 @@ class Measured:
 
 def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
     """Measure sizes, latencies and losses of every choice of every group, and uniform models as they are deployed."""
+    count = len(problem.choices)
+    bench.total = bench.done + 4 * count + CANDIDATES
     base_bytes, sizes = size_table(problem, bench)
+    bench.advance(count)
     latency = latency_table(problem, bench) if judge.timed else None
+    bench.advance(count)
     judge.float_ms = 0.0 if latency is None else latency.float_ms
     uniform = judge_uniform(problem, bench, judge)
     loss = corrected_losses(problem, loss_table(problem, bench, judge.metric), uniform)
+    bench.advance(count)
     if latency is None:
         still = np.where(problem.allowed, 0.0, np.nan)
         return Measured(Estimates(sizes, still, loss, Totals(base_bytes, 0.0, 0.0)), uniform)
@@ -51,6 +59,7 @@ def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> dict[str, Ju
     found = {}
     for at, choice in enumerate(problem.choices):
         bench.tell("measuring uniform models", at, len(problem.choices))
+        bench.advance()
         if choice.name != FLOAT:
             found[choice.name] = remembered(
                 bench, judge, f"uniform/{choice.name}", problem.uniform(choice.name)

@@ -2,3 +2,6 @@
 
 SEGMENTS = "segments"
 """The label under which progress over them is told: it stays while other labels come and go."""
+
+SEARCH = "search"
+"""Label of the progress of a whole search."""
