@@ -23,11 +23,12 @@ from qcompiler.models.catalog import PYDOC_LM
 
 BITS = (3.0, 3.5, 4.0)
 LOW_BIT = tuple(
-    f"int{bits}:group={group}:solver=gptq"
-    for bits, groups in ((2, (16, 32, 64)), (3, (32, 64, 128)), (4, (32, 64, 128)))
+    f"int{bits}:group={group}:solver={solver}"
+    for bits, groups in ((2, (16, 32, 64)), (3, (32, 64, 128)))
     for group in groups
+    for solver in ("gptq", "gptaq")
 )
-"""Every uniform assignment whose bits may be near the bounds."""
+"""Every uniform assignment of at most 4 bits a weight; int4 has 4.16 and more."""
 
 Ids = npt.NDArray[np.int64]
 

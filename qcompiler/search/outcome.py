@@ -51,6 +51,7 @@ class SearchResult:
         measured: of the deployed model.
         float_model: the same of the float model.
         metric: what the loss is a drop of.
+        surrogate: the loss that estimates are in, of the deployed model.
         value: of the metric, deployed.
         float_value: of the float model.
         bits: a weight of the groups, scales counted, as formats pack them.
@@ -70,6 +71,7 @@ class SearchResult:
     measured: Totals
     float_model: Totals
     metric: str
+    surrogate: float
     value: float
     float_value: float
     bits: float
@@ -127,6 +129,7 @@ def _result(
         measured=best.judged.totals,
         float_model=loop.judge.float_totals,
         metric=loop.judge.metric.name,
+        surrogate=best.judged.surrogate,
         value=best.judged.value,
         float_value=loop.judge.float_value,
         bits=best.solution.bits,
