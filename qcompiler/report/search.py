@@ -47,6 +47,7 @@ class SearchFacts:
     compiled: CompileFacts
     recipe: str
     metric: str
+    surrogate: float
     float_value: float
     value: float
     bits: float
@@ -82,6 +83,7 @@ def search_facts(found: SearchResult, compiled: CompileFacts) -> SearchFacts:
         compiled=compiled,
         recipe=str(found.recipe),
         metric=found.metric,
+        surrogate=found.surrogate,
         float_value=found.float_value,
         value=found.value,
         bits=found.bits,
@@ -127,9 +129,8 @@ def _print_totals(console: Console, facts: SearchFacts) -> None:
     table.add_row("bytes", *(f"{each.size_bytes:,.0f}" for each in columns))
     if facts.float_model.latency_ms:
         table.add_row("ms a run", *(f"{each.latency_ms:.3f}" for each in columns))
-    table.add_row(
-        "loss", "", f"{small(facts.predicted.loss)} (surrogate)", f"{facts.measured.loss:+.5f} (drop)"
-    )
+    table.add_row("surrogate loss", "0", small(facts.predicted.loss), small(facts.surrogate))
+    table.add_row(f"drop of {facts.metric}", "0", "", f"{facts.measured.loss:+.5f}")
     print_table(console, table)
 
 

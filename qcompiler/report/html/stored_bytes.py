@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from qcompiler.diagnosis.match import base_names
 from qcompiler.graph.qdq import ORIGIN
 from qcompiler.tensors import stored_bytes
 
@@ -98,4 +99,11 @@ def _owners(value: ir.Value, names: Collection[str]) -> set[str]:
 def _named(node: ir.Node, names: Collection[str]) -> list[str]:
     """The user's nodes that one of a compiled model is, or was made for; ``a+b`` is two merged into one."""
     candidates = [*str(node.name).split("+"), str(node.metadata_props.get(ORIGIN, ""))]
-    return [name for name in candidates if name in names]
+    return [name for name in candidates if name in names] or [
+        name for name in plain_names(str(node.name)) if name in names
+    ]
+
+
+def plain_names(name: str) -> list[str]:
+    """What the name of a node may have been before another quantizer changed it."""
+    return base_names(name.removesuffix("_quant"))

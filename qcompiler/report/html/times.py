@@ -10,6 +10,7 @@ from pathlib import Path
 from qcompiler.backends.base import NodeKey
 from qcompiler.data.feeds import Feed
 from qcompiler.measure.profile import profile_nodes
+from qcompiler.report.html.stored_bytes import plain_names
 from qcompiler.verify.attribution import Attribution
 
 RUNS = 10
@@ -87,6 +88,7 @@ class _Owners:
 
     def __call__(self, profile_name: str, op_type: str) -> list[str]:
         found = self.of_all.owners(profile_name, op_type)
+        found = found or [name for name in plain_names(profile_name) if name in self.types][:1]
         if len(found) == 1 and self.types[found[0]] != op_type:
             merged = self.of_products.owners(profile_name, op_type)
             if merged and all(self.types[name] == op_type for name in merged):

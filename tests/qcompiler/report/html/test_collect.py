@@ -310,3 +310,32 @@ def test_second_forms_of_weights_are_a_format_of_their_own() -> None:
         ],
     )
     assert {item.format: item.size_bytes for item in found} == {"int8": 5, COPIES: 10}
+
+
+def test_names_that_another_quantizer_changed_are_seen_through(tmp_path: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Feeds(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds = iter(case.samples())
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    case = TWO_PRODUCTS
+    float_path, path = tmp_path / "small.onnx", tmp_path / "theirs.onnx"
+    onnx.save(case.model(), float_path)
+    quantize_static(float_path, path, Feeds(), quant_format=QuantFormat.QOperator)
+    np.savez(tmp_path / "data.npz", x=np.concatenate([feed["x"] for feed in case.samples()]))
+    sources = sources_of_files(
+        float_path, path, tmp_path / "data.npz", DataOptions(batch=4), threads=1, timed=True
+    )
+    page = collect(sources, silent)
+    rows = {row.name: row for row in page.nodes}
+    for name, weight_bytes in (("first", 16 * 64), ("second", 64 * 8)):
+        row = rows[name]
+        assert (row.kernel, row.state) == ("QLinearMatMul", "integer")
+        assert row.after_us is not None
+        assert row.alone_db is not None
+        assert row.size_after_bytes is not None
+        assert row.size_after_bytes >= weight_bytes

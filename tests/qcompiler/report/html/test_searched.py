@@ -37,6 +37,7 @@ def found() -> SearchResult:
         measured=Totals(800_000, 0.95, 0.008),
         float_model=FLOAT,
         metric="top1",
+        surrogate=0.28,
         value=0.912,
         float_value=0.92,
         bits=5.25,
