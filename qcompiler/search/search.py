@@ -151,7 +151,7 @@ def _searched(asked: _Asked, loop: Loop, started: float) -> SearchResult:
         if loop.best is None or isinstance(error, Exception):
             raise
         stopped = error
-        logger.warning("interrupted: the best model that was verified so far is published")
+        logger.warning("interrupted: the best model that was verified so far goes to %s", asked.path)
     kept = Kept(asked.path, asked.include, asked.exclude, tuple(asked.notes), time.monotonic() - started)
     result = publish(loop, kept, front)
     if stopped is not None:
