@@ -6,6 +6,9 @@ is what a weight's error adds to the output of its product.  To second order the
 that belongs to the group; so of every group the choices of the most and the fewest bits are measured and the others
 lie between them on a straight line in logarithms, whose slope is 1 where both are small.
 
+A choice that quantizes activations as another does and has weights of fewer bits (``int8_static:weights=int4``) loses
+what that one loses, and what the rise of its weights' energy adds.
+
 Only products whose inputs are observed have a Gram matrix G; tables, convolutions and weights that are shared with a
 table are measured choice by choice, and so is a model whose matrices would take too much memory.
 """
@@ -30,6 +33,9 @@ GRAM_BYTES = 512 << 20
 
 FEWEST = 3
 """Weight-only choices from which two measured ones save anything."""
+
+WEIGHTS = "weights="
+"""Option of passes that quantize activations too and keep weights in fewer bits."""
 
 SLOPES = (0.5, 2.0)
 """Of the line in logarithms: beyond them one of the two losses is noise."""
@@ -117,11 +123,21 @@ def between(energy: float, low: tuple[float, float], high: tuple[float, float]) 
     return float(near[1] * (energy / near[0]) ** slope)
 
 
+def base_of(problem: Problem, column: int) -> int | None:
+    """The choice with the same activations and weights of 8 bits, of one with fewer in the file; None of others."""
+    words = problem.choices[column].words.split(":")
+    if not any(word.startswith(WEIGHTS) for word in words):
+        return None
+    plain = ":".join(word for word in words if not word.startswith((WEIGHTS, "solver=", "group=")))
+    return next((at for at, choice in enumerate(problem.choices) if choice.words == plain), None)
+
+
 def ordered_columns(problem: Problem, anchors: Anchors | None) -> list[int]:
     """Columns of choices other than float, those that are measured first."""
 
     def follows(column: int) -> bool:
-        return anchors is not None and problem.choices[column].weight_only and column not in anchors
+        alone = problem.choices[column].weight_only or base_of(problem, column) is not None
+        return anchors is not None and alone and column not in anchors
 
     return sorted((column for column, choice in enumerate(problem.choices) if choice.words), key=follows)
 

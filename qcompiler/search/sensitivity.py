@@ -27,12 +27,10 @@ from qcompiler.errors import QCompilerError
 from qcompiler.search.facts import FLOAT, Choice, Group, Problem, Table, Workbench
 from qcompiler.search.losses import Yardstick, first_feeds, judged_outputs, rows_of
 from qcompiler.search.metrics import Metric
-from qcompiler.search.second_order import Anchors, Energies, anchors_of, between, ordered_columns
+from qcompiler.search.second_order import Anchors, Energies, anchors_of, base_of, between, ordered_columns
 from qcompiler.search.switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
-
-Point = tuple[float, float]
 
 ROWS, SAMPLES, FEEDS = 256, 4, 24
 OFF_LOSS = 1e-6
@@ -61,27 +59,38 @@ def loss_table(problem: Problem, bench: Workbench, metric: Metric) -> Table:
         for row in np.flatnonzero(problem.allowed[:, column]):
             bench.tell(f"measuring what {choice.name} costs", done, total)
             group, done = problem.groups[row], done + 1
-            if energies is not None and choice.weight_only and energies.covers(group):
+            if energies is not None and energies.covers(group):
                 energy[row, column] = measuring.energy(group, energies)
+            following = anchors is not None and column not in anchors
             known = (
-                None
-                if anchors is None or column in anchors
-                else _measured_ones(energy[row], table[row], anchors)
+                _following(problem, column, anchors, energy[row], table[row])
+                if anchors and following
+                else None
             )
-            if known is not None and np.isfinite(energy[row, column]):
-                table[row, column] = between(energy[row, column], *known)
-            else:
-                table[row, column] = measuring.of_group(group)
+            table[row, column] = measuring.of_group(group) if known is None else known
     return table
 
 
-def _measured_ones(energy: Table, loss: Table, anchors: Anchors) -> tuple[Point, Point] | None:
-    """``(energy, loss)`` of the two choices of a group that are measured; None where one is not known."""
-    columns = [anchors.most_bits, anchors.fewest_bits]
-    if not (np.isfinite(energy[columns]).all() and np.isfinite(loss[columns]).all()):
+def _following(problem: Problem, column: int, anchors: Anchors, energy: Table, loss: Table) -> float | None:
+    """The loss of a group's choice as it follows from measured ones; None where it must be measured.
+
+    Args:
+        problem: names the choices.
+        column: the choice.
+        anchors: the weight-only choices that are measured.
+        energy: ``[choices]`` of the group, NaN where not known.
+        loss: ``[choices]``, so too.
+    """
+    measured = [anchors.most_bits, anchors.fewest_bits]
+    base = base_of(problem, column)
+    if base is None and not problem.choices[column].weight_only:
         return None
-    low, high = ((float(energy[column]), float(loss[column])) for column in columns)
-    return low, high
+    needed = [column, *measured] if base is None else [column, base, *measured]
+    if not (np.isfinite(energy[needed]).all() and np.isfinite(loss[needed[1:]]).all()):
+        return None
+    low, high = ((float(energy[at]), float(loss[at])) for at in measured)
+    found = between(energy[column], low, high)
+    return found if base is None else float(loss[base]) + max(found - between(energy[base], low, high), 0.0)
 
 
 def loss_feeds(bench: Workbench) -> list[Feed]:

@@ -12,7 +12,7 @@ from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.search import second_order
 from qcompiler.search.facts import Problem
 from qcompiler.search.metrics import open_metric
-from qcompiler.search.second_order import Energies, anchors_of, between, ordered_columns
+from qcompiler.search.second_order import Energies, anchors_of, base_of, between, ordered_columns
 from qcompiler.search.sensitivity import loss_feeds, loss_table
 from qcompiler.search.switchboard import Switchboard
 from qcompiler.verify.observed import OracleModel
@@ -23,7 +23,8 @@ CHOICES = ["int8", "int4", "int4:group=16", "int3:group=16", "int2:group=16"]
 
 def with_bits(problem: Problem) -> Problem:
     choices = [
-        dataclasses.replace(each, bits=int(each.words[3]) if each.words else 32) for each in problem.choices
+        dataclasses.replace(each, bits=int(each.words[3]) if each.weight_only else 32)
+        for each in problem.choices
     ]
     return dataclasses.replace(problem, choices=tuple(choices))
 
@@ -103,6 +104,23 @@ def test_losses_that_follow_are_near_those_that_are_measured(
             # second order, on few rows of 8 outputs; choices lie factors of 4 and more apart
             assert (np.abs(np.log(found[:, column] / measured[:, column])) < np.log(1.6)).all()
     assert (np.diff(found[:, [1, 2, 4, 5]], axis=1) > 0).all()
+
+
+def test_weights_of_fewer_bits_add_to_what_the_same_activations_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = ["int8_dynamic", "int8_dynamic:weights=int4:solver=rtn", "int8_dynamic:weights=int3:solver=rtn"]
+    problem, bench = bench_of(mlp(), rows(80), [*CHOICES, *narrow], tmp_path)
+    problem = with_bits(problem)
+    assert [base_of(problem, column) for column in range(len(problem.choices))] == [None] * 7 + [6, 6]
+    metric = open_metric("relative_error", bench.reference, bench.samples.held_out)
+    found = loss_table(problem, bench, metric)
+    bench.journal = type(bench.journal)()
+    monkeypatch.setattr(second_order, "FEWEST", 99)
+    measured = loss_table(problem, bench, metric)
+    np.testing.assert_array_equal(found[:, 6], measured[:, 6])
+    # second order, on few rows of 8 outputs; 3 bits lose 4 times what 4 bits do
+    assert (np.abs(np.log(found[:, 7:] / measured[:, 7:])) < np.log(1.6)).all()
 
 
 def test_models_with_large_matrices_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
