@@ -22,6 +22,9 @@ SCRIPTS = (
     "calibration_memory",
     "low_bit stories260k",
     "low_bit tinylm",
+    "auto mobilenet",
+    "auto stories260k",
+    "auto minilm",
     "tvm_convolutions",
     "rotations",
 )
@@ -30,6 +33,7 @@ SCRIPTS = (
 OF_OUR_OWN = (
     "repository_models",
     "low_bit pydoc_lm",
+    "auto pydoc_lm",
     "low_bit_solvers",
     "llama_speed",
     "tvm_kernels",

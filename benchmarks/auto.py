@@ -1,6 +1,6 @@
 """Does a search beat every uniform assignment of the same size, and is what it foretells what is measured?
 
-python -m benchmarks.auto --assets ../shared/assets [--only mobilenet,stories260k,pydoc_lm,minilm]
+python -m benchmarks.auto [mobilenet | stories260k | pydoc_lm | minilm] --assets ../shared/assets
 
 Each search is the command line in a process of its own: seconds and peak memory are its whole cost.  It sees other
 data than models are scored on here.  Uniform models are compiled with the same data, codes solved segment by segment.
@@ -133,37 +133,50 @@ def minilm(place: Place) -> list[Row]:
     return answered(case, [("--max-drop", "0.002", "--prefer", "speed")], uniform)
 
 
-CASES: dict[str, Callable[[Place], list[Row]]] = {
-    "mobilenet": mobilenet,
-    "stories260k": stories260k,
-    "pydoc_lm": pydoc_lm,
-    "minilm": minilm,
+def _question(name: str, title: str, data: str, measure: Callable[[Place], list[Row]]) -> Question:
+    return Question(
+        name=f"auto_{name}",
+        title=title,
+        data=data,
+        measure=measure,
+        module=f"auto {name}",
+        needs_assets=name != "pydoc_lm",
+    )
+
+
+QUESTIONS = {
+    "mobilenet": _question(
+        "mobilenet",
+        "A search on MobileNetV1 0.75",
+        "calibrated on 100 pictures, searched with the labels of 250 others, scored on the last 150",
+        mobilenet,
+    ),
+    "stories260k": _question(
+        "stories260k",
+        "Searches on stories260k",
+        "calibrated on 48 windows of 128 tokens, searched with 30 stories, scored on 30 others",
+        stories260k,
+    ),
+    "pydoc_lm": _question(
+        "pydoc_lm",
+        "Searches on pydoc_lm (in the repository)",
+        "calibrated on 64 windows of 128 bytes, searched with 32 held-out ones, scored on 32 others",
+        pydoc_lm,
+    ),
+    "minilm": _question(
+        "minilm",
+        "A search on all-MiniLM-L6-v2",
+        "calibrated on 100 sentences of STS-B dev, searched with 200 pairs, scored on 400 others",
+        minilm,
+    ),
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer for all models, or for those named with ``--only``."""
-    given = list(arguments)
-    chosen = list(CASES)
-    if "--only" in given:
-        at = given.index("--only")
-        chosen = given[at + 1].split(",")
-        del given[at : at + 2]
-    codes = [
-        answer(
-            Question(
-                name=f"auto_{name}",
-                title=f"auto: {name}",
-                data=(CASES[name].__doc__ or "").strip(),
-                measure=CASES[name],
-                module="auto",
-                needs_assets=name != "pydoc_lm",
-            ),
-            given,
-        )
-        for name in chosen
-    ]
-    return max(codes)
+    """Answer for the model that the first word names, or for all."""
+    chosen = arguments[:1] if arguments and arguments[0] in QUESTIONS else list(QUESTIONS)
+    options = arguments[1:] if arguments and arguments[0] in QUESTIONS else arguments
+    return max(answer(QUESTIONS[name], options) for name in chosen)
 
 
 if __name__ == "__main__":

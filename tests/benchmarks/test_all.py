@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import low_bit, repository_models
+from benchmarks import repository_models
 from benchmarks.table import ORDER
 
 
@@ -18,7 +18,7 @@ def asked() -> set[str]:
     for script in (*program.SCRIPTS, *program.OF_OUR_OWN):
         module, *words = script.split()
         if words:
-            names.add(low_bit.QUESTIONS[words[0]].name)
+            names.add(importlib.import_module(f"benchmarks.{module}").QUESTIONS[words[0]].name)
         elif module == "repository_models":
             names |= {question.name for question in repository_models.QUESTIONS}
         else:
