@@ -47,9 +47,16 @@ def _bounds(found: SearchResult, bounds: Bounds) -> Iterator[BoundRow]:
     yield BoundRow(
         f"drop of {found.metric}",
         "" if drop is None else f"at most {drop:g}",
-        "",  # estimates are of a loss in another unit
+        "",  # estimates are of the surrogate
         f"{measured.loss:.5f} ({small(found.float_value)} in float, {small(found.value)} compiled)",
         None if drop is None else measured.loss <= drop,
+    )
+    yield BoundRow(
+        "surrogate of that drop, what is added up over nodes",
+        "",
+        small(predicted.loss),
+        small(found.surrogate),
+        None,
     )
     most = bounds.max_bits
     yield BoundRow(
