@@ -170,7 +170,6 @@ class Model {
     library_ = ffi::Module::LoadFromFile(code);
     machine_ = (*library_)->GetFunction("vm_load_executable").value()().cast<ffi::Module>();
     (*machine_)->GetFunction("vm_initialization").value()(int(kDLCPU), 0, 2);
-    entry_ = (*machine_)->GetFunction(Text(index_, "entry"));
   }
 
   /*! Names of the inputs, in the order in which `Run` takes them. */
@@ -186,9 +185,12 @@ class Model {
                                     ffi::StringToDLDataType(dtype), DLDevice{kDLCPU, 0});
   }
 
-  std::vector<ffi::Tensor> Run(const std::vector<ffi::Tensor>& inputs) {
+  /*! Run once.  In place, caches have room behind the past; new keys and values go there instead of coming out. */
+  std::vector<ffi::Tensor> Run(const std::vector<ffi::Tensor>& inputs, bool in_place = false) {
     if (inputs.size() != this->inputs().size()) throw std::runtime_error("as many tensors as inputs are expected");
-    CheckSizes(inputs);
+    CheckSizes(inputs, in_place);
+    auto entry = (*machine_)->GetFunction(Text(index_, "entry") + (in_place ? "_in_place" : ""));
+    if (!entry.has_value()) throw std::runtime_error("the model cannot run in place");
     if (Threads() != threads_) {
       if (Threads() == 0) {  // the size of a thread's pool is fixed when it is made
         const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -202,8 +204,8 @@ class Model {
     std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
     arguments.emplace_back(parameters_);
     ffi::Any found;
-    entry_.value().CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &found);
-    if (outputs().size() == 1) return {found.cast<ffi::Tensor>()};
+    entry.value().CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &found);
+    if (auto one = found.try_cast<ffi::Tensor>()) return {*one};
     auto several = found.cast<ffi::Array<ffi::Tensor>>();
     return {several.begin(), several.end()};
   }
@@ -244,7 +246,7 @@ class Model {
   }
 
   /*! Kernels rely on sizes within tables, and on lengths that add up. */
-  void CheckSizes(const std::vector<ffi::Tensor>& tensors) const {
+  void CheckSizes(const std::vector<ffi::Tensor>& tensors, bool in_place) const {
     std::map<std::string, int64_t> sizes;
     auto inputs = At(index_, "inputs").cast<ffi::Array<ffi::Any>>();
     for (size_t i = 0; i < tensors.size(); ++i) {
@@ -260,8 +262,9 @@ class Model {
     }
     for (const auto& item : At(index_, "sums").cast<ffi::Array<ffi::Any>>()) {
       auto names = item.cast<ffi::Array<ffi::String>>();
-      if (sizes[names[0]] != sizes[names[1]] + sizes[names[2]]) {
-        throw std::runtime_error(std::string(names[0]) + " is not the sum of its parts");
+      int64_t total = sizes[names[0]], past = sizes[names[1]], rows = sizes[names[2]];
+      if (in_place ? total > past || rows > total : total != past + rows) {
+        throw std::runtime_error(std::string(names[0]) + (in_place ? " finds no room" : " is not the sum of its parts"));
       }
     }
   }
@@ -319,7 +322,6 @@ class Model {
   std::unique_ptr<FileInMemory> memory_;
   ffi::Array<ffi::Tensor> parameters_;
   ffi::Optional<ffi::Module> library_, machine_;
-  ffi::Optional<ffi::Function> entry_;
 };
 
 }  // namespace qcompiler

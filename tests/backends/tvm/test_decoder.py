@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ from qcompiler.language.generation import generate
 from qcompiler.language.sampling import Sampling
 from tests.backends.tvm.compiled import Array
 from tests.backends.tvm.kernels.running import needs_tvm
+from tests.backends.tvm.test_loader import build_example
 
 pytestmark = [needs_tvm, pytest.mark.tvm]
 
@@ -151,6 +154,57 @@ def test_more_tokens_than_there_is_room_for_are_refused(folders: dict[str, Path]
     small = {name: np.zeros((1, SHAPE.kv_heads, 2, SHAPE.head_size), np.float32) for name in empty(1)}
     with pytest.raises(LoadError, match="total is 3, expected 3 to 2: there is no more room"):
         model.call([model.tensor(item, given | small) for item in model.inputs], in_place=True)
+
+
+PROGRAM = """
+#include <cstdio>
+#include "load_model.h"
+using tvm::ffi::Tensor;
+
+static std::vector<Tensor> Inputs(const qcompiler::Model& model, int64_t room) {
+  std::vector<Tensor> made;
+  for (size_t i = 0; i < model.inputs().size(); ++i) {
+    const std::string name = model.inputs()[i];
+    std::vector<int64_t> shape{1, HEADS, room, SIZE};
+    if (name == "input_ids") shape = {1, 2};
+    if (name == "attention_mask") shape = {1, 5};
+    made.push_back(qcompiler::Model::Empty(shape, model.input_types()[i]));
+    if (shape.size() == 2) {
+      for (int64_t k = 0; k < shape[1]; ++k) static_cast<int64_t*>(made.back().data_ptr())[k] = 1;
+      continue;
+    }
+    auto* values = static_cast<float*>(made.back().data_ptr());
+    for (int64_t h = 0; h < HEADS; ++h) {
+      for (int64_t k = 0; k < room * SIZE; ++k) {
+        values[h * room * SIZE + k] = k < 3 * SIZE ? 0.01f * ((7 * h + k) % 31) : 1e9f;
+      }
+    }
+  }
+  return made;
+}
+
+int main(int argc, char** argv) try {
+  qcompiler::Model model(argv[1]);
+  auto copied = model.Run(Inputs(model, 3)), written = model.Run(Inputs(model, 8), true);
+  auto* left = static_cast<const float*>(copied[0].data_ptr());
+  auto* right = static_cast<const float*>(written[0].data_ptr());
+  std::printf("%zu %zu %d\\n", copied.size(), written.size(), std::memcmp(left, right, 4 * copied[0].numel()));
+  model.Run(Inputs(model, 4), true);
+} catch (const std::exception& error) {
+  return std::fprintf(stderr, "%s\\n", error.what()), 1;
+}
+"""
+
+
+def test_cpp_runs_in_place(folders: dict[str, Path], tmp_path: Path) -> None:
+    text = PROGRAM.replace("HEADS", str(SHAPE.kv_heads)).replace("SIZE", str(SHAPE.head_size))
+    (tmp_path / "example.cc").write_text(text)
+    shutil.copy(folders["tvm-cpu"].parent / "load_model.h", tmp_path)
+    program = build_example(tmp_path, tmp_path / "example")
+    done = subprocess.run([program, folders["tvm-cpu"]], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(1 + 2 * SHAPE.layers), "1", "0"], done.stderr
+    assert done.returncode == 1
+    assert done.stderr.strip() == "total finds no room"
 
 
 def test_a_part_of_the_cache_cannot_be_in_place(folders: dict[str, Path]) -> None:

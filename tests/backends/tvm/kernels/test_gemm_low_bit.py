@@ -72,7 +72,7 @@ def test_codes_around_an_offset(variant: Variant, bits: int) -> None:
     codes, scale, _ = case(bits)
     run = Runner(gemm_low_bit(GemmLowBit(CHANNELS, DEPTH, bits, GROUP, variant, offset, tile=TILE)), variant)
     weight = (codes.astype(np.float64) - offset) * per_row_of_weight(scale)
-    for rows in (1, 2, 5):
+    for rows in (1, 2, 3, 4, 5):
         x = activations(rows)
         actual = run(x, pack(codes, bits, GROUP), pack_groups(scale), shape=(rows, CHANNELS))
         close(actual, quantized(x) @ weight)
