@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 import qcompiler
 from benchmarks.results_file import Row, Scores, Speed
+from qcompiler.auto.judge import size_of
+from qcompiler.auto.metrics import Metric, open_metric
 from qcompiler.backends.base import Session
 from qcompiler.data import input_specs, open_data
 from qcompiler.data.options import DataOptions
@@ -25,8 +27,6 @@ from qcompiler.load import load_model
 from qcompiler.measure.latency import measure_latency, speed_ratio
 from qcompiler.measure.sessions import session_runner, timing_session
 from qcompiler.prepare import prepare
-from qcompiler.search.judge import size_of
-from qcompiler.search.metrics import Metric, open_metric
 
 Array = npt.NDArray[np.generic]
 ROUNDS = 21

@@ -19,6 +19,14 @@ import numpy.typing as npt
 from benchmarks.compare import save_samples
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores
+from qcompiler.auto.builds import Builds
+from qcompiler.auto.choices import Wanted, make_problem
+from qcompiler.auto.facts import FLOAT, Assignment, Problem
+from qcompiler.auto.judge import Judge
+from qcompiler.auto.latency import latency_table, measured_ms
+from qcompiler.auto.metrics import open_metric
+from qcompiler.auto.sensitivity import loss_table
+from qcompiler.auto.sizes import build_size_bytes, size_table
 from qcompiler.load import load_model
 from qcompiler.models.catalog import DIGITS, PYDOC_LM
 from qcompiler.pipeline.journal import Journal
@@ -26,14 +34,6 @@ from qcompiler.pipeline.parse import parse_target
 from qcompiler.prepare import prepare
 from qcompiler.request import CompileOptions
 from qcompiler.samples import open_samples
-from qcompiler.search.builds import Builds
-from qcompiler.search.choices import Wanted, make_problem
-from qcompiler.search.facts import FLOAT, Assignment, Problem
-from qcompiler.search.judge import Judge
-from qcompiler.search.latency import latency_table, measured_ms
-from qcompiler.search.metrics import open_metric
-from qcompiler.search.sensitivity import loss_table
-from qcompiler.search.sizes import build_size_bytes, size_table
 
 MIXED = 6
 BLOCKS = 5

@@ -13,6 +13,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qcompiler.auto.facts import Bounds
+    from qcompiler.auto.outcome import SearchResult
+    from qcompiler.auto.search import SearchOptions, search
     from qcompiler.data.options import DataOptions
     from qcompiler.diagnosis.facts import Diagnosis
     from qcompiler.diagnosis.run import DiagnoseOptions, diagnose
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
     from qcompiler.errors import QCompilerError
     from qcompiler.request import CompileOptions
     from qcompiler.result import CompileResult
-    from qcompiler.search.facts import Bounds
-    from qcompiler.search.outcome import SearchResult
-    from qcompiler.search.search import SearchOptions, search
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,18 +42,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bounds": "qcompiler.search.facts",
+    "Bounds": "qcompiler.auto.facts",
     "CompileOptions": "qcompiler.request",
     "CompileResult": "qcompiler.result",
     "DataOptions": "qcompiler.data.options",
     "DiagnoseOptions": "qcompiler.diagnosis.run",
     "Diagnosis": "qcompiler.diagnosis.facts",
     "QCompilerError": "qcompiler.errors",
-    "SearchOptions": "qcompiler.search.search",
-    "SearchResult": "qcompiler.search.outcome",
+    "SearchOptions": "qcompiler.auto.search",
+    "SearchResult": "qcompiler.auto.outcome",
     "compile": "qcompiler.driver",
     "diagnose": "qcompiler.diagnosis.run",
-    "search": "qcompiler.search.search",
+    "search": "qcompiler.auto.search",
 }
 
 

@@ -35,7 +35,7 @@ from qcompiler.verify.segmented import note_cuts
 
 DEFAULT_OPTIONS = CompileOptions()
 AUTO = "auto"
-"""Instead of passes: search for an assignment; :func:`qcompiler.search.search.search` takes bounds too."""
+"""Instead of passes: search for an assignment; :func:`qcompiler.auto.search.search` takes bounds too."""
 
 
 def compile(
@@ -72,7 +72,7 @@ def compile(
             solved, which another try finds in ``.{stem}.work`` beside the output.
     """
     if passes in (AUTO, [AUTO]) and recipe is None:
-        from qcompiler.search.search import SearchOptions, search
+        from qcompiler.auto.search import SearchOptions, search
 
         settings = SearchOptions(options)
         return search(

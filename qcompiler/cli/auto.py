@@ -15,10 +15,10 @@ from qcompiler.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qcompiler.auto.facts import Bounds
+    from qcompiler.auto.outcome import SearchResult
     from qcompiler.calibration.collect import Progress
     from qcompiler.request import CompileOptions
-    from qcompiler.search.facts import Bounds
-    from qcompiler.search.outcome import SearchResult
 
 PANEL = "Search (--passes auto)"
 AUTO = "auto"
@@ -72,8 +72,8 @@ class Auto:
         Raises:
             OptionError: a size or a time that is none.
         """
+        from qcompiler.auto.facts import Bounds
         from qcompiler.budget import parse_size
-        from qcompiler.search.facts import Bounds
 
         ratio, milliseconds = parse_latency(self.max_latency)
         return Bounds(
@@ -113,7 +113,7 @@ def searched(
     Raises:
         OptionError: beside a recipe.
     """
-    from qcompiler.search.search import SearchOptions, search
+    from qcompiler.auto.search import SearchOptions, search
 
     if recipe is not None:
         raise OptionError("give either --passes auto or --recipe: a recipe says what a search would find.")

@@ -10,9 +10,9 @@ from qcompiler.report.units import counted, megabytes
 from qcompiler.verify.metrics import format_db
 
 if TYPE_CHECKING:
+    from qcompiler.auto.outcome import SearchResult
     from qcompiler.diagnosis.facts import Diagnosis
     from qcompiler.result import CompileResult
-    from qcompiler.search.outcome import SearchResult
     from qcompiler.verify.speed import SpeedCheck
 
 Rows = Sequence[tuple[str, str]]

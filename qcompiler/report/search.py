@@ -13,8 +13,8 @@ from qcompiler.report.facts import CompileFacts
 from qcompiler.report.units import counted, megabytes, shares, small
 
 if TYPE_CHECKING:
-    from qcompiler.search.facts import Front, Totals
-    from qcompiler.search.outcome import SearchResult
+    from qcompiler.auto.facts import Front, Totals
+    from qcompiler.auto.outcome import SearchResult
 
 NAMES_SHOWN = 3
 

@@ -11,8 +11,8 @@ from qcompiler.report.html.sources import Searched
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
-    from qcompiler.search.facts import Bounds, Front, FrontPoint, Totals
-    from qcompiler.search.outcome import SearchResult
+    from qcompiler.auto.facts import Bounds, Front, FrontPoint, Totals
+    from qcompiler.auto.outcome import SearchResult
 
 CHOICES_SHOWN = 3
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from qcompiler.auto.facts import Bounds
 from qcompiler.cli.auto import Auto, parse_latency
 from qcompiler.errors import OptionError
 from qcompiler.models.catalog import DIGITS
-from qcompiler.search.facts import Bounds
 from tests.qcompiler.cli.conftest import Qcompile
 
 

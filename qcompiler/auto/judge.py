@@ -1,0 +1,110 @@
+"""Judging deployed models: bytes of their files, milliseconds of a run, and what the user's metric lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.auto.builds import Builds
+from qcompiler.auto.facts import Assignment, Totals, Workbench
+from qcompiler.auto.latency import measured_ms
+from qcompiler.auto.losses import Yardstick
+from qcompiler.auto.metrics import Metric
+from qcompiler.auto.sensitivity import loss_feeds
+from qcompiler.auto.variants import Variant
+from qcompiler.backends.base import Session
+from qcompiler.result import manifest_path, result_files
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A deployed model.
+
+    Attributes:
+        value: of the metric.
+        surrogate: the loss that estimates are in, of the whole model.
+        totals: with the drop of the metric as its loss.
+    """
+
+    value: float
+    surrogate: float
+    totals: Totals
+
+
+@dataclass
+class Judge:
+    """Measures deployed models of one search in the same way.
+
+    Attributes:
+        bench: the search's.
+        metric: what the user judges by.
+        yardstick: the loss that stands for it.
+        float_value: the metric of the float model.
+        timed: whether models of the target can be timed on this machine.
+        float_ms: what one run of the float model counts as; 0 until a table of latencies says so.
+    """
+
+    bench: Builds
+    metric: Metric
+    yardstick: Yardstick
+    float_value: float
+    timed: bool
+    float_ms: float = 0.0
+
+    @classmethod
+    def of(cls, bench: Builds, metric: Metric) -> Judge:
+        """Measure the float model.
+
+        Raises:
+            QCompilerError: the metric cannot be computed of it.
+        """
+        yardstick = Yardstick.of(
+            bench.reference, loss_feeds(bench), kind=metric.surrogate, threads=bench.threads
+        )
+        value = metric.measure(_open(bench, bench.float_path))
+        timed = not (bench.target.caveat() or bench.target.untimed)
+        return cls(bench, metric, yardstick, value, timed)
+
+    @property
+    def float_totals(self) -> Totals:
+        """Of the float model."""
+        return Totals(size_of(self.bench.float_path), self.float_ms, 0.0)
+
+    def judge(self, path: Path) -> Judged:
+        """Measure one model."""
+        session = self.bench.target.session(path, threads=self.bench.threads)
+        value = self.metric.measure(session)
+        totals = Totals(size_of(path), self.latency_ms(path), self.metric.loss(value, self.float_value))
+        return Judged(value, self.yardstick.loss(session), totals)
+
+    def surrogate(self, assignment: Assignment, variant: Variant) -> float:
+        """The surrogate loss of an assignment's model, remembered."""
+
+        def measured() -> dict[str, npt.NDArray[np.float64]]:
+            built = self.bench.build_variant(assignment, variant)
+            session = self.bench.target.session(built.path, threads=self.bench.threads)
+            return {"loss": np.array([self.yardstick.loss(session)])}
+
+        taken = ";".join(f"{name}={choice}" for name, choice in sorted(assignment.items()))
+        key = f"surrogate/{self.yardstick.kind}/{variant.name}/{taken}"
+        return float(self.bench.journal.recall(key, measured)["loss"][0])
+
+    def latency_ms(self, path: Path) -> float:
+        """Time of a run, by its ratio to the float model's beside it."""
+        if not self.timed:
+            return 0.0
+        return measured_ms(path, self.bench, self.float_ms)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a compiled model's files, without the manifest."""
+    return sum(file.stat().st_size for file in result_files(path) if file != manifest_path(path))
+
+
+def _open(bench: Workbench, path: Path) -> Session:
+    from qcompiler.backends.onnxruntime.session import open_file, session_options
+
+    return open_file(path, session_options(threads=bench.threads))

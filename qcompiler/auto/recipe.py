@@ -1,0 +1,138 @@
+"""An assignment as a pipeline: passes with nodes of their own, and the YAML file that gives the same bytes again."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+import yaml
+
+from qcompiler.auto.choices import pass_of
+from qcompiler.auto.facts import FLOAT, Assignment, Problem
+from qcompiler.auto.groups import origin_of, weights_of
+from qcompiler.backends.base import Target
+from qcompiler.package.write import cannot_write
+from qcompiler.passes.int8_static import Int8Static
+from qcompiler.passes.weight_only import WeightOnly
+from qcompiler.pipeline.base import Pass
+from qcompiler.pipeline.options import Scalar, shortest, spelled
+from qcompiler.pipeline.selected import Selected
+from qcompiler.prepare.select import OPERATOR_PREFIX
+
+_SPECIAL = re.compile(r"([*?\[])")
+
+
+def steps_of(
+    problem: Problem,
+    reference: ir.Model,
+    assignment: Assignment,
+    words_of: Callable[[str], str] = str,
+) -> tuple[Selected, ...]:
+    """The pipeline of an assignment.
+
+    Weights that are stored in few bits come first, then what quantizes activations while the model runs, then what
+    does with fixed ranges: that one lists the nodes that it is *not* for, so that those between its nodes (Add,
+    pooling) can join.
+
+    Args:
+        problem: what was decided.
+        reference: the prepared model.
+        assignment: choice by group.
+        words_of: changes the words of a choice.
+    """
+    origins = {str(node.name): literal(origin_of(node)) for node in reference.graph.all_nodes()}
+    holders = [str(node.name) for node in reference.graph.all_nodes() if weights_of(node)]
+    taken: dict[str, set[str]] = {}
+    for group in problem.groups:
+        taken.setdefault(assignment.get(group.name, FLOAT), set()).update(group.nodes)
+    chosen = [choice for choice in problem.choices if choice.words and choice.name in taken]
+    passes = [(pass_of(words_of(choice.words)), taken[choice.name]) for choice in chosen]
+    passes.sort(key=lambda each: (not isinstance(each[0], WeightOnly), isinstance(each[0], Int8Static)))
+    made, placed = [], False
+    for item, names in passes:
+        if isinstance(item, Int8Static) and not placed:
+            placed = True
+            others = _named(origins, (name for name in holders if name not in names))
+            made.append(Selected(item, (), others) if others else Selected(item, ("*",)))
+        else:
+            made.append(Selected(item, _named(origins, (name for name in holders if name in names))))
+    return tuple(made)
+
+
+def literal_names(reference: ir.Model, nodes: Iterable[str]) -> tuple[str, ...]:
+    """Globs of nodes of a prepared model, in graph order."""
+    wanted = frozenset(nodes)
+    found = (node for node in reference.graph.all_nodes() if node.name in wanted)
+    return tuple(dict.fromkeys(literal(origin_of(node)) for node in found))
+
+
+def literal(name: str) -> str:
+    """A glob that matches this name and no other."""
+    escaped = _SPECIAL.sub(r"[\1]", name)
+    return f"[{escaped[0]}]{escaped[1:]}" if name.startswith(OPERATOR_PREFIX) else escaped
+
+
+def recipe_text(
+    steps: Iterable[Selected],
+    target: str,
+    note: str = "",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> str:
+    """A recipe in YAML.
+
+    Args:
+        steps: passes with their nodes.
+        target: as ``--target`` spells it.
+        note: a comment above it, a line or more.
+        include: globs of the whole pipeline.
+        exclude: globs of the whole pipeline.
+    """
+    content: dict[str, object] = {"target": target}
+    content |= {"include": list(include)} if include else {}
+    content |= {"exclude": list(exclude)} if exclude else {}
+    content["passes"] = [{step.item.name: _entry(step)} for step in steps]
+    comment = "".join(f"# {line}\n" for line in note.splitlines())
+    return comment + yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+
+
+def write_recipe(path: Path, text: str) -> None:
+    """Write a recipe.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@functools.cache
+def words(item: Pass | Target, name: str) -> str:
+    """A pass or target with those of its options that it does not choose itself, as the command line spells it."""
+    options = shortest(type(item), spelled(item), owner=name)
+    return ":".join([name, *(f"{key}={_plain(value)}" for key, value in options.items())])
+
+
+def _named(origins: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(origins[name] for name in names))
+
+
+def _entry(step: Selected) -> dict[str, Scalar | list[str]]:
+    options = shortest(type(step.item), spelled(step.item), owner=step.item.name)
+    entry: dict[str, Scalar | list[str]] = {name: _simple(value) for name, value in options.items()}
+    entry |= {"include": list(step.include)} if step.include else {}
+    entry |= {"exclude": list(step.exclude)} if step.exclude else {}
+    return entry
+
+
+def _simple(value: Scalar) -> Scalar:
+    return str(value) if isinstance(value, str) else value
+
+
+def _plain(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

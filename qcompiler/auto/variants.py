@@ -1,0 +1,100 @@
+"""Whole pipelines for one assignment: how codes are solved, and which transforms stand before and behind.
+
+Transforms change the whole graph, so they are no choice of single nodes: a few pipelines of the same assignment are
+built and the best is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from qcompiler.auto.choices import pass_of, rounded_words, sequential_words
+from qcompiler.auto.facts import FLOAT, Assignment, Group, Problem
+from qcompiler.auto.recipe import literal_names, steps_of
+from qcompiler.passes.int8_static import Int8Static
+from qcompiler.passes.weight_only import WeightOnly
+from qcompiler.pipeline.parse import parse_passes
+from qcompiler.pipeline.selected import Selected
+
+PRODUCTS = frozenset({"MatMul", "Gemm"})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of making a pipeline of an assignment.
+
+    Attributes:
+        before: a transform in front, as ``--passes`` spells it; "" for none.
+        after: what stands behind.
+        solver: gptq sees the float model's inputs all at once, or goes segment by segment, or is gptaq.
+    """
+
+    before: str = ""
+    after: str = ""
+    solver: str = "at once"
+
+    @property
+    def name(self) -> str:
+        """As reports show it."""
+        parts = [self.before, "..." if self.solver == "at once" else f"... ({self.solver})", self.after]
+        return ",".join(part for part in parts if part)
+
+    def words(self, words: str) -> str:
+        """The words of a choice."""
+        if self.solver == "at once":
+            return words
+        found = sequential_words(words)
+        return found.replace("solver=gptq", "solver=gptaq") if self.solver == "gptaq" else found
+
+    def steps(
+        self, problem: Problem, reference: ir.Model, assignment: Assignment, *, rounded: bool = False
+    ) -> tuple[Selected, ...]:
+        """The pipeline of an assignment; ``rounded``: with codes rounded to nearest."""
+
+        def words_of(words: str) -> str:
+            return rounded_words(words) if rounded else self.words(words)
+
+        steps = steps_of(problem, reference, assignment, words_of)
+        before = []
+        for item in parse_passes(self.before) if self.before else []:
+            needed, nodes = _prepares(problem, assignment, item.name)
+            before += [Selected(item, literal_names(reference, nodes))] if needed else []
+        after = [Selected(item) for item in (parse_passes(self.after) if self.after else [])]
+        return (*before, *steps, *after)
+
+
+def variants_of(
+    problem: Problem, assignment: Assignment, base: Variant, *, has_data: bool
+) -> Iterator[Variant]:
+    """Pipelines that are worth a comparison, ``base`` first; that one alone without data."""
+    yield base
+    if not has_data:
+        return
+    taken = [(group.op_type, pass_of(words)) for group, words in chosen(problem, assignment)]
+    if any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken):
+        yield replace(base, solver="by segment")
+        yield replace(base, solver="gptaq")
+        if not base.before:
+            yield Variant("awq", solver="by segment")
+    if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
+        yield replace(base, after="bias_correction")
+
+
+def chosen(problem: Problem, assignment: Assignment) -> Iterator[tuple[Group, str]]:
+    """Groups that are not left in float, with the words of their choice."""
+    words = {choice.name: choice.words for choice in problem.choices}
+    for group in problem.groups:
+        if found := words[assignment.get(group.name, FLOAT)]:
+            yield group, found
+
+
+def _prepares(problem: Problem, assignment: Assignment, transform: str) -> tuple[bool, list[str]]:
+    """Whether an assignment has anything that a transform prepares, and for which nodes alone; none: for all."""
+    kinds = [(group, isinstance(pass_of(words), WeightOnly)) for group, words in chosen(problem, assignment)]
+    if transform != "awq":
+        return any(not stores_only for _, stores_only in kinds), []
+    found = [group for group, stores_only in kinds if stores_only and group.op_type in PRODUCTS]
+    return bool(found), [name for group in found for name in group.nodes]

@@ -1,0 +1,207 @@
+"""What is decided about a model, by which choices, and how an assignment becomes a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from qcompiler.auto.bounds import check_bounds, least_bytes, refusal, refuse_impossible_size, settle
+from qcompiler.auto.choices import Wanted, make_problem, rounded_words, sequential_words
+from qcompiler.auto.facts import FLOAT, Bounds, Problem, Totals
+from qcompiler.auto.form import form_for, smallest_form
+from qcompiler.auto.groups import find_groups
+from qcompiler.auto.recipe import literal, recipe_text, steps_of, words
+from qcompiler.auto.solve import Infeasible
+from qcompiler.auto.variants import Variant, variants_of
+from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.errors import OptionError, UnsupportedError
+from qcompiler.passes.int8_static import Int8Static
+from qcompiler.passes.integers import Int2, Int4
+from qcompiler.pipeline.parse import read_recipe, recipe_passes
+from qcompiler.pipeline.selected import Selected
+from qcompiler.prepare import prepare
+from qcompiler.prepare.select import select_nodes
+from tests.passes.graphs import convolutions, graph, normal
+
+
+def network() -> ir.Model:
+    """A table tied to the last product, a product of 32 x 64 and one of 64 x 32 between."""
+    model = graph(
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        net (int64[N] ids) => (float[N, 48] logits)
+        {
+            h = Gather (table, ids)
+            a = MatMul (h, w0)
+            b = Relu (a)
+            c = MatMul (b, w1)
+            turned = Transpose <perm = [1, 0]> (table)
+            logits = MatMul (c, turned)
+        }
+        """,
+        {"table": normal(48, 32), "w0": normal(32, 64), "w1": normal(64, 32)},
+    )
+    prepare(model, opset=21)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> ir.Model:
+    return network()
+
+
+def problem_of(model: ir.Model, wanted: Wanted, exclude: tuple[str, ...] = ()) -> Problem:
+    return make_problem(model, select_nodes(model, (), exclude), OrtCpu(), wanted)
+
+
+def test_nodes_that_share_a_weight_are_one_group(model: ir.Model) -> None:
+    groups = find_groups(model, select_nodes(model, (), ()))
+    assert [(group.op_type, len(group.nodes), group.parameters) for group in groups] == [
+        ("Gather", 2, 48 * 32),
+        ("MatMul", 1, 32 * 64),
+        ("MatMul", 1, 64 * 32),
+    ]
+
+
+def test_a_group_with_an_excluded_node_is_not_decided(model: ir.Model) -> None:
+    groups = find_groups(model, select_nodes(model, (), ("op:Gather",)))
+    assert [group.op_type for group in groups] == ["MatMul", "MatMul"]
+
+
+def test_choices_depend_on_what_counts_and_on_data(model: ir.Model) -> None:
+    def names(**wanted: bool) -> list[str]:
+        return [choice.name for choice in problem_of(model, Wanted(**wanted)).choices]
+
+    bits = names(has_data=True, bits=True, fast=False)
+    assert bits[0] == FLOAT
+    assert {name.partition(":")[0] for name in bits[1:]} == {"int8", "int4", "int3", "int2"} - {"int8"}
+    assert all("solver=gptq:sequential=false" in name for name in bits[1:])
+    speed = names(has_data=True, small=False)
+    assert speed[:2] == [FLOAT, "int8_static"]
+    assert not any("int2" in name or "int3" in name for name in speed)
+    without = names(has_data=False)
+    assert not any("gptq" in name or "static" in name for name in without)
+
+
+def test_bits_are_those_of_the_format(model: ir.Model) -> None:
+    """4 bits, a float16 scale and a 4-bit zero point for 32 weights: 4.625."""
+    problem = problem_of(model, Wanted(has_data=True, bits=True, fast=False))
+    at = problem.choice("int4:group=32:solver=gptq:sequential=false")
+    sizes = np.array([group.parameters for group in problem.groups])
+    np.testing.assert_allclose(problem.stored_bits[:, at] / sizes, 4.625)
+    np.testing.assert_allclose(problem.stored_bits[:, 0] / sizes, 32)
+    wide = problem.choice("int4:group=64:solver=gptq:sequential=false")
+    assert problem.allowed[:, wide].tolist() == [False, False, True]  # the others have 32 rows
+
+
+def test_a_model_without_weights_has_nothing_to_choose() -> None:
+    bare = graph(
+        '<ir_version: 10, opset_import: ["" : 21]> n (float[N] x) => (float[N] y) { y = Relu (x) }', {}
+    )
+    with pytest.raises(OptionError, match="auto finds nothing to choose"):
+        problem_of(bare, Wanted(has_data=True))
+
+
+def test_the_pipeline_of_an_assignment_comes_back_from_its_recipe(tmp_path: Path) -> None:
+    model = convolutions()
+    prepare(model, opset=21)
+    problem = problem_of(model, Wanted(has_data=True))
+    names = [group.name for group in problem.groups]
+    assignment = dict.fromkeys(names[1:-1], "int8_static") | {names[-1]: "int8_dynamic"}
+    steps = steps_of(problem, model, assignment)
+    assert [step.item.name for step in steps] == ["int8_dynamic", "int8_static"]
+    assert steps[0].include == (names[-1],)
+    assert steps[1].include == ()
+    assert set(steps[1].exclude) == {names[0], names[-1]}  # so that Add and pooling between can join
+    path = tmp_path / "found.recipe.yaml"
+    path.write_text(recipe_text(steps, "ort-cpu", "a note\nof two lines", exclude=("op:Softmax",)))
+    recipe = read_recipe(path)
+    assert recipe_passes(recipe) == list(steps)
+    assert recipe.target == "ort-cpu"
+    assert recipe.exclude == ["op:Softmax"]
+
+
+def test_names_with_special_letters_match_themselves_alone() -> None:
+    from fnmatch import fnmatchcase
+
+    for name in ("/a[0]/b*", "op:Conv", "why?", "plain"):
+        assert fnmatchcase(name, literal(name))
+        assert not literal(name).startswith("op:")
+    assert not fnmatchcase("/a0/bc", literal("/a[0]/b*"))
+
+
+def test_words_say_what_is_not_usual() -> None:
+    assert words(Int4(group=64), "int4") == "int4:group=64"
+    assert words(OrtCpu(size_first=True), "ort-cpu") == "ort-cpu:size_first=true"
+    assert rounded_words("int4:group=64:solver=gptq:sequential=false") == "int4:group=64"
+    assert rounded_words("int8_static:weights=int4") == "int8_static:weights=int4:solver=rtn"
+    assert rounded_words("int8_static") == "int8_static"
+    assert sequential_words("int4:solver=gptq:sequential=false") == "int4:solver=gptq"
+
+
+def test_variants_fit_what_is_chosen(model: ir.Model) -> None:
+    problem = problem_of(model, Wanted(has_data=True, bits=True, fast=False))
+    low_bit = problem.uniform("int4:group=32:solver=gptq:sequential=false")
+    found = list(variants_of(problem, low_bit, Variant(), has_data=True))
+    assert [variant.solver for variant in found] == ["at once", "by segment", "gptaq", "by segment"]
+    assert found[-1].before == "awq"
+    assert list(variants_of(problem, low_bit, Variant(), has_data=False)) == [Variant()]
+    assert list(variants_of(problem, {}, Variant(), has_data=True)) == [Variant()]
+    awq, low = Variant("awq", solver="by segment").steps(problem, model, low_bit)
+    assert (awq.item.name, low.item.name) == ("awq", "int4")
+    assert set(awq.include) < set(low.include)  # awq is for products, not for tables
+    assert Variant("awq").steps(problem, model, {}) == ()
+
+
+def test_the_least_size_is_below_every_model(model: ir.Model) -> None:
+    problem = problem_of(model, Wanted(has_data=True))
+    least = least_bytes(problem, model)
+    weights = 4 * sum(group.parameters for group in problem.groups)
+    assert weights * 2 / 32 < least < weights / 4
+    with pytest.raises(
+        UnsupportedError, match=r"--max-size is 0.5 kB, and the least that is possible is about"
+    ):
+        refuse_impossible_size(problem, model, Bounds(max_size_bytes=500))
+    refuse_impossible_size(problem, model, Bounds(max_size_bytes=int(least) + 1))
+
+
+def test_what_is_left_open_is_settled_and_said() -> None:
+    nothing = settle(Bounds(), "top1")
+    assert (nothing.bounds.max_drop, nothing.prefer) == (0.01, "size")
+    assert any("--max-drop 0.01 of top1" in note for note in nothing.notes)
+    assert settle(Bounds(max_size_bytes=10), "kl").prefer == "accuracy"
+    assert settle(Bounds(max_drop=0.1, prefer="speed"), "kl").notes == ()
+
+
+def test_measured_models_are_held_against_every_bound() -> None:
+    settled = settle(Bounds(max_drop=0.1, max_size_bytes=100, max_latency_ratio=0.5, max_bits=4), "kl")
+    float_model = Totals(1000, 10.0, 0.0)
+    assert settled.broken(Totals(100, 5.0, 0.1), 4.0, float_model) == ()
+    assert len(settled.broken(Totals(101, 5.2, 0.2), 4.1, float_model)) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["max_size_bytes", "max_latency_ms", "max_latency_ratio", "max_bits", "max_drop"]
+)
+def test_numbers_that_no_model_can_have_are_refused(name: str) -> None:
+    with pytest.raises(OptionError, match="expected"):
+        check_bounds(dataclasses.replace(Bounds(), **{name: -1}))  # type: ignore[arg-type]
+
+
+def test_a_bound_that_cannot_be_kept_is_named_with_what_can() -> None:
+    alone = str(refusal(Infeasible("latency_ms", 1.0, 2.0, alone=True)))
+    assert alone.startswith("--max-latency asks for 1 ms, and the least that is possible is 2 ms.")
+    assert "with the other bounds kept" in str(refusal(Infeasible("size_bytes", 1e6, 2e6, alone=False)))
+
+
+def test_the_smallest_form_is_taken_where_bytes_count() -> None:
+    small, notes = smallest_form(OrtCpu(), Bounds(max_size_bytes=1))
+    assert small == OrtCpu(size_first=True, packed=True)
+    assert "size_first=true" in notes[0]
+    assert smallest_form(OrtCpu(), Bounds(prefer="speed")) == (OrtCpu(), [])
+    assert form_for(small, [Selected(Int8Static())]) == OrtCpu()
+    assert form_for(small, [Selected(Int2())]) == small
