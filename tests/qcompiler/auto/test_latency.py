@@ -9,10 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.auto import latency, latency_cache
-from qcompiler.auto.facts import FLOAT, Group, Problem
+from qcompiler.auto.exchanges import excess_by_edge, two_colours
+from qcompiler.auto.facts import FLOAT, Boundary, Group, Problem
 from qcompiler.auto.homes import Homes
 from qcompiler.auto.in_situ import Kernel, Timing, corrected, time_model
-from qcompiler.auto.latency import excess_by_edge, latency_table, measured_ms, timing_feed, two_colours
+from qcompiler.auto.latency import LatencyTable, _Measuring, latency_table, measured_ms, timing_feed
 from qcompiler.auto.latency_cache import cached_timing, timing_key
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.weighted import weighted_nodes
@@ -101,6 +102,33 @@ def test_boundaries_are_between_codes_and_everything_else(made: tuple[Problem, S
         assert boundary.choices_a == {3}
         assert boundary.choices_b == {0, 1, 2}
         assert boundary.ms > 0
+
+
+def test_weights_of_fewer_bits_in_the_file_take_the_time_of_8_bits(
+    tmp_path: Path, made: tuple[Problem, StandInBench]
+) -> None:
+    del made  # for its made-up timings
+    words = ["int8_static", "int8_static:weights=int4:solver=rtn"]
+    problem, bench = bench_of(mlp(), rows(), words, tmp_path / "narrow")
+    problem.allowed[1, 2] = False
+    table = latency_table(problem, bench).table
+    np.testing.assert_array_equal(table[[0, 2], 2], table[[0, 2], 1])
+    assert np.isnan(table[1, 2])
+
+
+def test_boundaries_inside_a_uniform_model_are_not_counted_twice(made: tuple[Problem, StandInBench]) -> None:
+    problem, bench = made
+    problem.allowed[1, 3] = False  # in the uniform model of choice 3 the middle one stays in float
+    measuring = _Measuring(problem, bench, timing_feed(bench), Homes(bench.reference, problem.groups))
+    boundaries = (
+        Boundary(0, frozenset({3}), 1, frozenset({0, 1, 2}), 2.0),
+        Boundary(1, frozenset({3}), 2, frozenset({0, 1, 2}), 5.0),
+    )
+    table = np.full(problem.allowed.shape, 10.0)
+    measuring._take_out(boundaries, table)
+    uniform = LatencyTable(0.0, table, boundaries, "")
+    assert uniform.predict(np.array([3, 0, 3])) == pytest.approx(30.0)  # float64
+    np.testing.assert_array_equal(table[:, :3], 10.0)
 
 
 def test_a_choice_that_is_not_allowed_has_no_time_and_the_rest_adds_up(
