@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qcompiler.cli import options as cli
 from qcompiler.cli.arguments import typed_command
@@ -10,6 +12,12 @@ from qcompiler.cli.auto import AUTO, Auto, searched
 from qcompiler.cli.command import command
 from qcompiler.cli.data import Reading
 from qcompiler.cli.logs import is_quiet
+
+if TYPE_CHECKING:
+    from qcompiler.auto.outcome import SearchResult
+    from qcompiler.calibration.collect import Progress
+    from qcompiler.report.facts import CompileFacts
+    from qcompiler.result import CompileResult
 
 
 @command
@@ -41,11 +49,7 @@ def compile_command(
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
     from qcompiler.report.gather import gather
-    from qcompiler.report.html.searched import searched as report_of_search
-    from qcompiler.report.html.write import report_result, require_writable
-    from qcompiler.report.json import to_json
-    from qcompiler.report.search import print_search, search_facts
-    from qcompiler.report.terminal import print_report
+    from qcompiler.report.html.write import require_writable
     from qcompiler.request import CompileOptions
 
     options = CompileOptions(
@@ -88,13 +92,34 @@ def compile_command(
             result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
         )
         if report is not None:
-            extra = None if found is None else report_of_search(found, auto.bounds())
-            report_result(
-                result, report, facts=facts, command=typed_command(), searched=extra, progress=progress
-            )
-            facts = replace(facts, report=str(report))
-    shown = facts if found is None else search_facts(found, facts)
+            facts = _reported(result, facts, report, found, auto, progress)
+    _show(facts, found, json=json)
+
+
+def _reported(
+    result: CompileResult,
+    facts: CompileFacts,
+    path: Path,
+    found: SearchResult | None,
+    auto: Auto,
+    progress: Progress | None,
+) -> CompileFacts:
+    """Write the page; return the facts that name it."""
+    from qcompiler.report.html.searched import searched as report_of_search
+    from qcompiler.report.html.write import report_result
+
+    extra = None if found is None else report_of_search(found, auto.bounds())
+    report_result(result, path, facts=facts, command=typed_command(), searched=extra, progress=progress)
+    return replace(facts, report=str(path))
+
+
+def _show(facts: CompileFacts, found: SearchResult | None, *, json: bool) -> None:
+    """Print the facts of a compile, or of the search that it was part of."""
+    from qcompiler.report.json import to_json
+    from qcompiler.report.search import print_search, search_facts
+    from qcompiler.report.terminal import print_report
+
     if json:
-        print(to_json(shown))
+        print(to_json(facts if found is None else search_facts(found, facts)))
     elif not is_quiet():
         print_report(facts) if found is None else print_search(search_facts(found, facts))
