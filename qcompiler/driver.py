@@ -23,12 +23,12 @@ from qcompiler.package.write import publish, staged
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.run import Pipeline, require_data
 from qcompiler.pipeline.selected import Selected, selections
-from qcompiler.prepare import prepare
+from qcompiler.prepare import PrepareReport, prepare
 from qcompiler.prepare.select import select_nodes
 from qcompiler.remember import remembering
-from qcompiler.request import CompileOptions, resolve
+from qcompiler.request import CompileOptions, Request, resolve
 from qcompiler.result import CompileResult, Origin
-from qcompiler.samples import open_samples, require_runnable
+from qcompiler.samples import Samples, open_samples, require_runnable
 from qcompiler.tensors import spooling
 from qcompiler.verify.needs import refuse_unverifiable
 from qcompiler.verify.segmented import note_cuts
@@ -72,19 +72,7 @@ def compile(
             solved, which another try finds in ``.{stem}.work`` beside the output.
     """
     if passes in (AUTO, [AUTO]) and recipe is None:
-        from qcompiler.auto.search import SearchOptions, search
-
-        settings = SearchOptions(options)
-        return search(
-            model,
-            calibration,
-            target=target,
-            include=include,
-            exclude=exclude,
-            output=output,
-            options=settings,
-            progress=progress,
-        ).result
+        return _searched(model, calibration, target, include, exclude, output, options, progress)
     request = resolve(passes, recipe, target, include, exclude)
     path = output_path(model, output, request.target.suffix)
     side_files = read_side_files(model, path)
@@ -93,23 +81,8 @@ def compile(
     refuse_unverifiable(source, options.verify)
     samples = open_samples(source, calibration, options)
     with spooling(path.parent):
-        prepared = prepare(source, opset=max(options.opset, request.least_opset))
-        note_cuts(source)
-        request.target.require_importable(source)
-        refuse_over_budget(source, request.passes, options.verify, options.max_ram_bytes)
-        if samples.invented:
-            require_runnable(source, samples, options.verify)
-    selected = select_nodes(source, request.include, request.exclude)
-    pipeline = Pipeline(
-        source,
-        request.passes,
-        request.target,
-        selected,
-        samples.calibration,
-        samples.batches,
-        progress,
-        own=selections(source, request.steps),
-    )
+        prepared = _prepared(source, request, samples, options)
+    pipeline = _pipeline(source, request, samples, progress)
     remembered = remembering(pipeline, path, options, request)
     with within(options.max_ram_bytes), spooling(path.parent), staged(path.parent) as stage, remembered:
         built = build(pipeline, stage / path.name, (), external=options.external)
@@ -142,6 +115,56 @@ def compile(
         warnings=warnings,
         origin=Origin(model, samples.held_out, samples.held_out_note, options, built.dialect),
     )
+
+
+def _prepared(source: ir.Model, request: Request, samples: Samples, options: CompileOptions) -> PrepareReport:
+    """Prepare ``source`` in place, and refuse what could not be compiled in the end."""
+    prepared = prepare(source, opset=max(options.opset, request.least_opset))
+    note_cuts(source)
+    request.target.require_importable(source)
+    refuse_over_budget(source, request.passes, options.verify, options.max_ram_bytes)
+    if samples.invented:
+        require_runnable(source, samples, options.verify)
+    return prepared
+
+
+def _pipeline(source: ir.Model, request: Request, samples: Samples, progress: Progress | None) -> Pipeline:
+    return Pipeline(
+        source,
+        request.passes,
+        request.target,
+        select_nodes(source, request.include, request.exclude),
+        samples.calibration,
+        samples.batches,
+        progress,
+        own=selections(source, request.steps),
+    )
+
+
+def _searched(
+    model: str | Path | onnx.ModelProto | ir.Model,
+    calibration: object | None,
+    target: str | Target | None,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+    output: str | Path | None,
+    options: CompileOptions,
+    progress: Progress | None,
+) -> CompileResult:
+    """What a search with its usual bound finds."""
+    from qcompiler.auto.search import SearchOptions, search
+
+    found = search(
+        model,
+        calibration,
+        target=target,
+        include=include,
+        exclude=exclude,
+        output=output,
+        options=SearchOptions(options),
+        progress=progress,
+    )
+    return found.result
 
 
 def output_path(
