@@ -123,7 +123,9 @@ def search(
     bounds = bounds or Bounds()
     with spooling(asked.path.parent), _working(asked, metric, metric_data) as bench:
         started = time.monotonic()
-        judge = Judge.of(bench, open_metric(metric, bench.reference, bench.samples.held_out, metric_data))
+        reading = asked.options.compile.data
+        measured_on = bench.samples.held_out
+        judge = Judge.of(bench, open_metric(metric, bench.reference, measured_on, metric_data, reading))
         settled = settle(bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
         bench.tell(SEARCH, 0, None)
