@@ -25,8 +25,9 @@ Quantity = Literal["size_bytes", "latency_ms", "loss", "bits"]
 QUANTITIES: tuple[Quantity, ...] = ("size_bytes", "latency_ms", "loss", "bits")
 PREFERRED: Mapping[Prefer, Quantity] = {"size": "size_bytes", "speed": "latency_ms", "accuracy": "loss"}
 
-TIE = 1e-4
-"""Weight of the other quantities in the cost: of equal models the one that is better otherwise."""
+TIES: Mapping[Quantity, float] = {"size_bytes": 1e-4, "latency_ms": 1e-2, "loss": 1e-4, "bits": 1e-4}
+"""Weight of the other quantities in the cost of each: of models that are as good as equal the one that is better
+otherwise.  Times are known to a per cent: that much is not worth twice the bytes."""
 SLACK = 1e-9
 """Share of a limit that a sum in another order may exceed it by: less than a byte of a gigabyte."""
 
@@ -71,6 +72,14 @@ class Solution:
 
 
 @dataclass(frozen=True)
+class _Cost:
+    """What a program makes least, and the weight of the other quantities."""
+
+    quantity: Quantity
+    tie: float
+
+
+@dataclass(frozen=True)
 class Infeasible:
     """No assignment keeps the limits.
 
@@ -104,7 +113,7 @@ def solve(problem: Problem, estimates: Estimates, limits: Limits, prefer: Prefer
         picked = np.zeros(0, np.int64)
         empty = Solution(picked, estimates.total(picked), 0.0)
         return _violation(problem, estimates, limits) or empty
-    found = _minimize(problem, estimates, limits, cost)
+    found = _minimize(problem, estimates, limits, cost, TIES[cost])
     if found is None:
         violated = _violation(problem, estimates, limits)
         assert violated is not None
@@ -138,11 +147,13 @@ def _violation(problem: Problem, estimates: Estimates, limits: Limits) -> Infeas
     return None
 
 
-def _minimize(problem: Problem, estimates: Estimates, limits: Limits, cost: Quantity) -> Solution | None:
+def _minimize(
+    problem: Problem, estimates: Estimates, limits: Limits, cost: Quantity, tie: float = 0.0
+) -> Solution | None:
     """Solve; where rounding within the solver let a limit be exceeded, solve again with that much less."""
     asked = limits
     for _ in range(4):
-        picked = _program(problem, estimates, asked, cost)
+        picked = _program(problem, estimates, asked, _Cost(cost, tie))
         if picked is None:
             return None
         over = {
@@ -163,7 +174,7 @@ def _exceeds(value: float, limit: float) -> bool:
 
 
 def _program(
-    problem: Problem, estimates: Estimates, limits: Limits, cost: Quantity
+    problem: Problem, estimates: Estimates, limits: Limits, cost: _Cost
 ) -> npt.NDArray[np.int64] | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array, vstack
@@ -237,15 +248,17 @@ def _row(
     return np.r_[table[cells[:, 0], cells[:, 1]], between], base
 
 
-def _cost(problem: Problem, estimates: Estimates, cells: npt.NDArray[np.int64], quantity: Quantity) -> Table:
-    """The quantity, scaled to about one, and a little of the others."""
+def _cost(problem: Problem, estimates: Estimates, cells: npt.NDArray[np.int64], cost: _Cost) -> Table:
+    """The quantity as a share of the most that it can be, and a little of the others."""
     total = np.zeros(len(cells) + len(estimates.boundaries))
     for name in QUANTITIES:
         row, _ = _row(problem, estimates, cells, name)
-        scale = float(np.abs(row).max(initial=0.0))
-        if scale > 0:
-            total += row / scale * (1.0 if name == quantity else TIE if name != "bits" else 0.0)
-    return total
+        most = np.zeros(len(problem.groups))
+        np.maximum.at(most, cells[:, 0], np.abs(row[: len(cells)]))
+        if most.sum() > 0:
+            weight = 1.0 if name == cost.quantity else cost.tie if name != "bits" else 0.0
+            total += weight * row / most.sum()
+    return total * len(problem.groups)
 
 
 def _pair_row(group: int, choices: frozenset[int], cells: npt.NDArray[np.int64], count: int) -> Table:
