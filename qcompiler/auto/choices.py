@@ -165,6 +165,8 @@ def _measure_of(item: Pass, context: PassContext) -> Callable[[ir.Node, Weighted
         support = context.target.support(node)
         runs = support.static if isinstance(item, Int8Static) else support.dynamic
         recurrent = recurrent_weights(node)
+        if isinstance(item, Int8Static) and node.graph is not context.model.graph:
+            runs = False  # activations inside a subgraph cannot be observed
         if not (runs or (support.weight_only and not (isinstance(item, Int8Static) and recurrent))):
             return float("nan")
         assert isinstance(item, Int8Static | Int8Dynamic)
