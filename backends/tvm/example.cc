@@ -1,6 +1,7 @@
 // Runs a compiled model on zeros and prints the first values of every output.
-//   g++ -std=c++17 -O2 example.cc -o example $(tvm-ffi-config --cxxflags) \
-//       -L<folder of libtvm_runtime> -ltvm_runtime $(tvm-ffi-config --ldflags --libs) && ./example model.qc.tvm 1 16
+//   g++ -std=c++17 -O2 example.cc -o example -I"$FFI/include" -L"$TVM/lib" -L"$FFI/lib"
+//       -Wl,-rpath,"$TVM/lib:$FFI/lib" -ltvm_runtime -ltvm_ffi && ./example model.qc.tvm 1 16
+// FFI and TVM are the folders of the packages tvm_ffi and tvm.
 #include <cstdio>
 
 #include "load_model.h"

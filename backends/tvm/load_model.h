@@ -149,7 +149,9 @@ class Model {
     std::stringstream text;
     text << stream.rdbuf();
     ffi::String error;
-    index_ = ffi::json::Parse(text.str(), &error).cast<Object>();
+    auto parsed = ffi::json::Parse(text.str(), &error).try_cast<Object>();
+    if (!parsed) throw std::runtime_error(path + " is no index of a compiled model");
+    index_ = *parsed;
     if (At(index_, "format").cast<int64_t>() != 1) throw std::runtime_error(path + " has another format");
     std::string folder = "./";
     if (auto slash = path.rfind('/'); slash != path.npos) folder = path.substr(0, slash + 1);
@@ -219,7 +221,10 @@ class Model {
     return count;
   }
 
-  static ffi::Any At(const Object& object, const char* key) { return object.at(ffi::String(key)); }
+  static ffi::Any At(const Object& object, const char* key) {
+    if (object.count(ffi::String(key)) > 0) return object.at(ffi::String(key));
+    throw std::runtime_error(std::string("the index is damaged: it has no \"") + key + '"');
+  }
   static std::string Text(const Object& object, const char* key) { return At(object, key).cast<ffi::String>(); }
 
   std::vector<std::string> All(const char* key, const char* field) const {
@@ -250,11 +255,27 @@ class Model {
     std::map<std::string, int64_t> sizes;
     auto inputs = At(index_, "inputs").cast<ffi::Array<ffi::Any>>();
     for (size_t i = 0; i < tensors.size(); ++i) {
-      auto dims = At(inputs[i].cast<Object>(), "shape").cast<ffi::Array<ffi::Any>>();
-      if (static_cast<int64_t>(dims.size()) != tensors[i].ndim()) throw std::runtime_error("an input of another rank");
-      for (size_t k = 0; k < dims.size(); ++k) {
-        if (auto name = dims[k].try_cast<ffi::String>()) sizes[*name] = tensors[i].size(k);
+      auto item = inputs[i].cast<Object>();
+      auto dims = At(item, "shape").cast<ffi::Array<ffi::Any>>();
+      bool fits = static_cast<int64_t>(dims.size()) == tensors[i].ndim() &&
+                  tensors[i].dtype() == ffi::StringToDLDataType(Text(item, "dtype"));
+      std::string expected, seen;
+      for (const ffi::Any& dim : dims) {
+        auto name = dim.try_cast<ffi::String>();
+        auto size = dim.try_cast<int64_t>();
+        expected += (expected.empty() ? "" : ", ") + (name ? std::string(*name) : std::to_string(size.value_or(-1)));
       }
+      for (int64_t k = 0; k < tensors[i].ndim(); ++k) {
+        int64_t size = tensors[i].size(k);
+        seen += (k ? ", " : "") + std::to_string(size);
+        if (!fits) continue;
+        if (auto name = dims[k].try_cast<ffi::String>()) fits = sizes.try_emplace(*name, size).first->second == size;
+        if (auto fixed = dims[k].try_cast<int64_t>()) fits = *fixed == size;
+      }
+      if (fits) continue;
+      throw std::runtime_error("input '" + Text(item, "name") + "' is " +
+                               std::string(ffi::DLDataTypeToString(tensors[i].dtype())) + " [" + seen + "], expected " + Text(item, "dtype") +
+                               " [" + expected + "]");
     }
     for (const auto& [key, value] : At(index_, "limits").cast<Object>()) {
       std::string name = key.cast<ffi::String>();
@@ -311,9 +332,14 @@ class Model {
 
   ffi::Tensor Parameter(const Object& item) const {
     auto dims = At(item, "shape").cast<ffi::Array<int64_t>>();
-    return ffi::Tensor::FromNDAlloc(BorrowedMemory(), ffi::Shape(dims.begin(), dims.end()),
-                                    ffi::StringToDLDataType(Text(item, "dtype")), DLDevice{kDLCPU, 0},
-                                    static_cast<void*>(memory_->data() + At(item, "offset").cast<int64_t>()));
+    auto offset = At(item, "offset").cast<int64_t>();
+    auto made = ffi::Tensor::FromNDAlloc(BorrowedMemory(), ffi::Shape(dims.begin(), dims.end()),
+                                         ffi::StringToDLDataType(Text(item, "dtype")), DLDevice{kDLCPU, 0},
+                                         static_cast<void*>(memory_->data() + offset));
+    if (offset < 0 || offset + ffi::GetDataSize(made) > memory_->size()) {
+      throw std::runtime_error("the index is damaged: a tensor lies outside of the parameters");
+    }
+    return made;
   }
 
   int threads_;

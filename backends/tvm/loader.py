@@ -104,7 +104,7 @@ class Model:
     def call(self, tensors: Iterable[Any], *, in_place: bool = False) -> list[Any]:
         """Run on tensors in the order of the inputs; in place, new keys and values go where the past has room."""
         given, entry = list(tensors), self._index["entry"] + ("_in_place" if in_place else "")
-        self._check_sums(given, in_place=in_place)
+        self._check_sizes(given, in_place=in_place)
         try:
             with _Threads.lock:  # registers of the machine and the pool of threads are shared
                 self._use_threads()
@@ -118,18 +118,18 @@ class Model:
         """The tensor of an input, without a copy where its memory fits.
 
         Raises:
-            LoadError: it is missing, or of another type or rank.
+            LoadError: it is missing, or of another type, rank or size.
         """
         name = item["name"]
         if name not in feeds:
             names = [given["name"] for given in self.inputs]
             raise LoadError(f"no array for the input {name!r}; give one for each of {names}.")
         array = np.asarray(feeds[name])
-        if str(array.dtype) != item["dtype"] or array.ndim != len(item["shape"]):
-            raise LoadError(
-                f"input {name!r} is {array.dtype}{list(array.shape)}, expected {item['dtype']} {item['shape']}."
-            )
-        for size, dim in zip(array.shape, item["shape"], strict=True):
+        seen, wanted = list(array.shape), item["shape"]
+        wrong = any(isinstance(dim, int) and dim != size for size, dim in zip(seen, wanted, strict=False))
+        if wrong or len(seen) != len(wanted) or str(array.dtype) != item["dtype"]:
+            raise LoadError(f"input {name!r} is {array.dtype} {seen}, expected {item['dtype']} {wanted}.")
+        for size, dim in zip(seen, wanted, strict=True):
             if size > (most := self._index["limits"].get(dim, size)):
                 raise LoadError(f"{dim} of {name!r} is {size}, at most {most}; give less.")
         if not array.size:  # NumPy's strides of such are none that the runtime takes
@@ -138,14 +138,13 @@ class Model:
             return allocate(shape, self._ffi.dtype(item["dtype"]), self._ffi.device("cpu", 0), None)
         return self._ffi.from_dlpack(aligned(array))
 
-    def _check_sums(self, tensors: list[Any], *, in_place: bool) -> None:
-        """Lengths that must add up, such as past and new tokens to all: kernels rely on it."""
-        sizes = {
-            dim: int(size)
-            for item, tensor in zip(self.inputs, tensors, strict=True)
-            for dim, size in zip(item["shape"], tensor.shape, strict=True)
-            if isinstance(dim, str)
-        }
+    def _check_sizes(self, tensors: list[Any], *, in_place: bool) -> None:
+        """Sizes that inputs share, lengths that add up, as past and new tokens to all: kernels rely on it."""
+        sizes: dict[str, int] = {}
+        for item, tensor in zip(self.inputs, tensors, strict=True):
+            for dim, size in zip(item["shape"], tensor.shape, strict=True):
+                if isinstance(dim, str) and sizes.setdefault(dim, int(size)) != size:
+                    raise LoadError(f"{dim} of {item['name']!r} is {size}, expected {sizes[dim]} as before.")
         for total, past, new in self._index["sums"]:
             seen, most, expected = sizes[total], sizes[past], sizes[past] + sizes[new]
             if in_place and not sizes[new] <= seen <= most:

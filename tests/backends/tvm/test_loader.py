@@ -35,6 +35,40 @@ def installed(package: str) -> Path:
     return Path(spec.origin).parent
 
 
+@pytest.fixture(scope="module")
+def program(result: CompileResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_example(result.path.parent, tmp_path_factory.mktemp("program") / "example")
+
+
+def build_example(folder: Path, program: Path) -> Path:
+    """Compile the example beside a model."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ here")
+    headers, libraries = (
+        installed("tvm_ffi") / "include",
+        [installed("tvm") / "lib", installed("tvm_ffi") / "lib"],
+    )
+    command = [
+        compiler,
+        "-std=c++17",
+        "-O0",
+        "-Wall",
+        "-Werror",
+        str(folder / "example.cc"),
+        "-o",
+        str(program),
+        "-isystem",
+        str(headers),
+    ]
+    command += [f"-L{path}" for path in libraries] + [f"-Wl,-rpath,{path}" for path in libraries]
+    done = subprocess.run(
+        [*command, "-ltvm_runtime", "-ltvm_ffi"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return program
+
+
 def test_python_needs_no_compiler(result: CompileResult, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", data(5)["x"])
     program = f"""
@@ -74,8 +108,7 @@ def test_models_in_one_thread_have_the_threads_that_each_asks_for(result: Compil
     assert found == [1, min(2, os.cpu_count() or 1), 1]
 
 
-def test_cpp_runs_the_model_in_the_variant_of_the_cpu(result: CompileResult, tmp_path: Path) -> None:
-    program = build_example(result.path.parent, tmp_path / "example")
+def test_cpp_runs_the_model_in_the_variant_of_the_cpu(result: CompileResult, program: Path) -> None:
     expected = result.session().run({"x": np.zeros((3, WIDTH), np.float32)})["y"]
     expected = np.asarray(expected, np.float32).reshape(-1)[:8]
     for mask, variant in ((None, RUNNABLE[0]), ("", "plain")):
@@ -96,34 +129,28 @@ def test_cpp_runs_the_model_in_the_variant_of_the_cpu(result: CompileResult, tmp
         )
 
 
-def test_cpp_refuses_files_of_another_model(result: CompileResult, tmp_path: Path) -> None:
+def test_cpp_refuses_what_does_not_fit(result: CompileResult, tmp_path: Path, program: Path) -> None:
     folder = shutil.copytree(result.path.parent, tmp_path / "copy")
-    index = json.loads((folder / result.path.name).read_text())
+    place = folder / result.path.name
+    index = json.loads(place.read_text())
+
+    def refused(*sizes: str) -> str:
+        done = subprocess.run([program, place, *sizes], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "input 'x' is float32 [3, 63], expected float32 [N, 64]" in refused("3", "63")
+    assert "input 'x' is float32 [3], expected float32 [N, 64]" in refused("3")
+    outside = [item | {"offset": 1 << 40} for item in index["parameters"]["tensors"]]
+    place.write_text(json.dumps(index | {"parameters": index["parameters"] | {"tensors": outside}}))
+    assert "a tensor lies outside" in refused("3", "64")
+    place.write_text(json.dumps({"format": 1}))
+    assert "it has no" in refused("3", "64")
+    place.write_text("{")
+    assert "is no index of a compiled model" in refused("3", "64")
+    place.write_text(json.dumps(index))
     (folder / index["parameters"]["file"]).write_bytes(b"something else")
-    program = build_example(folder, tmp_path / "example")
-    done = subprocess.run(
-        [program, folder / result.path.name, "3"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "is not the file that was compiled with this index" in done.stderr
-
-
-def build_example(folder: Path, program: Path) -> Path:
-    """Compile the example beside a model."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ here")
-    headers, libraries = (
-        installed("tvm_ffi") / "include",
-        [installed("tvm") / "lib", installed("tvm_ffi") / "lib"],
-    )
-    command = [compiler, "-std=c++17", "-O0", str(folder / "example.cc"), "-o", str(program), f"-I{headers}"]
-    command += [f"-L{path}" for path in libraries] + [f"-Wl,-rpath,{path}" for path in libraries]
-    done = subprocess.run(
-        [*command, "-ltvm_runtime", "-ltvm_ffi"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return program
+    assert "is not the file that was compiled with this index" in refused("3", "64")
 
 
 def test_a_model_compiled_anew_in_the_same_place_runs_its_own_code(tmp_path: Path) -> None:
