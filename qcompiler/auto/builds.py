@@ -25,6 +25,7 @@ from qcompiler.pipeline.run import Pipeline
 from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.samples import Samples
 from qcompiler.sequential import SEARCH
+from qcompiler.sequential.work import FLOAT_FOLDER
 
 KEPT_BUILDS = 3
 """Builds whose graphs stay in memory; the files of all stay."""
@@ -67,7 +68,7 @@ class Builds:
     @property
     def float_path(self) -> Path:
         """The prepared float model, written when it is first asked for."""
-        path = self.folder / "float" / "float.onnx"
+        path = self.folder / FLOAT_FOLDER / "float.onnx"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_model(self.reference.clone(), path)

@@ -38,7 +38,7 @@ class Wanted:
         has_data: whether ranges and Gram matrices can be had.
         small: whether bytes or bits count: few bits, in the file alone too.
         bits: whether bits a weight are bounded: then formats count as they pack, whatever the file's container takes,
-            and activations stay in float unless speed is asked for too.
+            and activations stay in float unless speed is asked for too, or nothing else is for a node (Conv).
         fast: whether time counts.
     """
 
@@ -79,20 +79,30 @@ def make_problem(reference: ir.Model, selected: frozenset[str], target: Target, 
             "look at qcompile inspect."
         )
     stored = np.stack(columns, axis=1)
+    if wanted.bits and not wanted.fast:
+        choices, stored = _activations_in_float(choices, stored)
     return Problem(groups, tuple(choices), np.isfinite(stored), stored)
+
+
+def _activations_in_float(choices: Sequence[Choice], stored: Table) -> tuple[list[Choice], Table]:
+    """Without choices that quantize activations, but for groups that nothing else is for."""
+    on_codes = np.array([bool(choice.words) and not choice.weight_only for choice in choices])
+    others = ~on_codes & np.array([bool(choice.words) for choice in choices])
+    stored[np.ix_(np.isfinite(stored[:, others]).any(axis=1), on_codes)] = np.nan
+    kept = np.flatnonzero(np.isfinite(stored).any(axis=0))
+    return [choices[int(at)] for at in kept], stored[:, kept]
 
 
 def candidate_words(target: Target, wanted: Wanted) -> Iterator[str]:
     """The words of every pass that may be worth a measurement, the most usual first."""
-    if not wanted.bits or wanted.fast:
-        if wanted.has_data:
-            yield "int8_static"
-        yield "int8_dynamic"
-        yield "int8_dynamic:granularity=token"
-        if wanted.small and target.widens_codes and wanted.has_data:
-            yield from (f"int8_static:weights=int{bits}" for bits in (6, 5, 4, 3))
-        if wanted.small and target.widens_codes:
-            yield "int8_dynamic:weights=int4"
+    if wanted.has_data:
+        yield "int8_static"
+    yield "int8_dynamic"
+    yield "int8_dynamic:granularity=token"
+    if wanted.small and target.widens_codes and wanted.has_data:
+        yield from (f"int8_static:weights=int{bits}" for bits in (6, 5, 4, 3))
+    if wanted.small and target.widens_codes:
+        yield "int8_dynamic:weights=int4"
     solver = "gptq:sequential=false" if wanted.has_data else "mse"
     for name, sizes in GROUPS.items():
         in_full = not getattr(target, "packed", False)

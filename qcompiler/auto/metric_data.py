@@ -26,7 +26,7 @@ from qcompiler.data.arrays import ArrayTable
 from qcompiler.data.feeds import Feed, FeedSource
 from qcompiler.data.options import DataOptions
 from qcompiler.data.source import Feeds
-from qcompiler.errors import OptionError
+from qcompiler.errors import CalibrationError, OptionError
 
 Array = npt.NDArray[Any]
 LABELS = ("labels", "label")
@@ -90,7 +90,11 @@ def _opened(model: ir.Model, data: object, options: DataOptions) -> FeedSource:
 
 
 def _extras(feeds: FeedSource, inputs: set[str]) -> dict[str, Array]:
-    """Arrays that are no input of the model, at the rows that the feeds are made of."""
+    """Arrays that are no input of the model, at the rows that the feeds are made of.
+
+    Raises:
+        CalibrationError: answers that are not as many as samples.
+    """
     if not isinstance(feeds, Feeds) or not isinstance(feeds.table, ArrayTable):
         return {}
     table, read = feeds.table, inputs | {feeds.checker.source_name(name) for name in inputs}
@@ -101,4 +105,8 @@ def _extras(feeds: FeedSource, inputs: set[str]) -> dict[str, Array]:
             found[name] = np.asarray(column.read(feeds.rows))
         elif 2 * count == len(table) == len(feeds.rows) and name in SCORES:
             found[name] = np.repeat(np.asarray(column.read(range(count))), 2)
+        elif name not in read and name in (*LABELS, *SCORES, *LENGTHS):
+            raise CalibrationError(
+                f"{name!r} of {feeds.description} has {count} rows beside {len(table)} samples; give one for each."
+            )
     return found

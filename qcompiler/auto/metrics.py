@@ -127,12 +127,28 @@ class UserMetric(Metric):
 NAMES = ("top1", "perplexity", "spearman", "kl", "relative_error")
 
 
+def named_function(name: str | None) -> UserFunction | None:
+    """The user's function that ``--metric`` names; None where it names a metric of :data:`NAMES`, or nothing.
+
+    Raises:
+        OptionError: there is no such metric, or the function cannot be had.
+    """
+    if name is None or name in NAMES:
+        return None
+    if ":" not in name:
+        raise OptionError(
+            f"there is no metric {name!r}.{suggest(name, NAMES)} Your own is named module:function."
+        )
+    return load_function(name)
+
+
 def open_metric(
     name: str | None,
     reference: ir.Model,
     feeds: FeedSource,
     data: object | None = None,
     options: DataOptions | None = None,
+    function: UserFunction | None = None,
 ) -> Metric:
     """Make the metric that ``--metric`` names, and check that model and data are of its kind.
 
@@ -143,17 +159,14 @@ def open_metric(
         feeds: what was held out of calibration.
         data: of ``--metric-data``, in the place of ``feeds``.
         options: how calibration data is read; what applies to ``data`` is followed there too.
+        function: what ``name`` names, where it was loaded before.
 
     Raises:
         OptionError: there is no such metric.
         CalibrationError: the data lacks what it needs.
         UnsupportedError: the model has no such output.
     """
-    if name is not None and ":" not in name and name not in NAMES:
-        raise OptionError(
-            f"there is no metric {name!r}.{suggest(name, NAMES)} Your own is named module:function."
-        )
-    function = load_function(name) if name is not None and ":" in name else None
+    function = function or named_function(name)
     opened = open_metric_data(reference, data, feeds, options)
     if function is not None:
         return UserMetric(opened, function, str(name))

@@ -21,13 +21,14 @@ from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.form import form_for, smallest_form
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.loop import Candidate, Loop
-from qcompiler.auto.metrics import open_metric
+from qcompiler.auto.metrics import named_function, open_metric
 from qcompiler.auto.outcome import Kept, SearchResult, publish
 from qcompiler.auto.pareto import trace_front
 from qcompiler.auto.recipe import words
 from qcompiler.auto.solve import require_solver
 from qcompiler.auto.tables import measure
 from qcompiler.auto.transforms import choose_transform
+from qcompiler.auto.user_metric import code_digest
 from qcompiler.backends.base import Target
 from qcompiler.calibration.collect import Progress
 from qcompiler.driver import DEFAULT_OPTIONS, output_path
@@ -119,13 +120,16 @@ def search(
         QCompilerError: see :mod:`qcompiler.errors`.
     """
     require_solver()
+    function = named_function(metric)
     asked = _opened(model, calibration, target, (include, exclude), output, options, progress, bounds)
     bounds = bounds or Bounds()
-    with spooling(asked.path.parent), _working(asked, metric, metric_data) as bench:
+    with spooling(asked.path.parent), _working(asked, metric_data, [metric, code_digest(function)]) as bench:
         started = time.monotonic()
         reading = asked.options.compile.data
         measured_on = bench.samples.held_out
-        judge = Judge.of(bench, open_metric(metric, bench.reference, measured_on, metric_data, reading))
+        judge = Judge.of(
+            bench, open_metric(metric, bench.reference, measured_on, metric_data, reading, function)
+        )
         settled = settle(bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
         bench.tell(SEARCH, 0, None)
@@ -199,7 +203,7 @@ def _opened(
 
 
 @contextlib.contextmanager
-def _working(asked: _Asked, metric: str | None, metric_data: object | None) -> Iterator[Builds]:
+def _working(asked: _Asked, metric_data: object | None, metric: Sequence[str | None]) -> Iterator[Builds]:
     """The model prepared, the problem made, and a folder beside the output that outlives an interruption."""
     options = asked.options.compile
     source = asked.source
@@ -213,7 +217,8 @@ def _working(asked: _Asked, metric: str | None, metric_data: object | None) -> I
         "target": words(asked.target, asked.target.name),
         "choice of nodes": sorted(selected),
         "data": [feeds_digest(samples.calibration), feeds_digest(samples.held_out)],
-        "metric": [metric, _identity(metric_data)],
+        "metric": [*metric, _identity(metric_data)],
+        "threads": options.threads,
         "version": package_versions(),
     }
     refuse_impossible_size(problem, source, asked.bounds)

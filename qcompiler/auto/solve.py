@@ -10,8 +10,11 @@ x is 0 or 1.  Costs and rows are scaled to about one, since the solver's toleran
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -205,19 +208,40 @@ def _program(
     if rows:
         constraints.append(LinearConstraint(vstack(rows), -np.inf, np.array(upper)))
     integral = np.r_[np.ones(len(cells)), np.zeros(len(pairs))]
-    found = milp(
-        _cost(problem, estimates, cells, cost),
-        constraints=constraints,
-        integrality=integral,
-        bounds=Bounds(0.0, 1.0),
-        options={"mip_rel_gap": 0.0},
-    )
+    with _silent_library():
+        found = milp(
+            _cost(problem, estimates, cells, cost),
+            constraints=constraints,
+            integrality=integral,
+            bounds=Bounds(0.0, 1.0),
+            options={"mip_rel_gap": 0.0},
+        )
     if found.x is None:
         return None
     picked = np.zeros(len(problem.groups), np.int64)
     taken = cells[found.x[: len(cells)] > 0.5]
     picked[taken[:, 0]] = taken[:, 1]
     return picked
+
+
+@contextlib.contextmanager
+def _silent_library() -> Iterator[None]:
+    """HiGHS prints lines of its own to the process's stdout, whatever it is told, where JSON may be asked for."""
+    with contextlib.suppress(OSError, ValueError):  # no stdout, or one without a buffer
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def _usable(problem: Problem, estimates: Estimates) -> npt.NDArray[np.bool_]:

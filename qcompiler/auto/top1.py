@@ -85,6 +85,11 @@ def open_top1(reference: ir.Model, data: MetricData) -> Top1:
             f"the model gives classes {list(wrong.shape)} for a feed and the labels are {list(labels.shape)}; give one "
             "label for each class that the model gives."
         )
+    if not any((part == given).any() for part, given in zip(found, parts, strict=True)):
+        raise CalibrationError(
+            f"the float model gives none of the {labels.size} labels ({labels.min()} to {labels.max()}), so nothing "
+            "can be lost; look whether they count classes as the model does, and belong to these rows."
+        )
     return Top1(data, output, parts, labelled=True)
 
 

@@ -15,6 +15,7 @@ drop is a difference, unless the function says otherwise by attributes:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -22,6 +23,7 @@ import math
 import numbers
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -65,7 +67,7 @@ def call(function: UserFunction, words: str, session: object, data: object) -> f
     """
     try:
         found = function(session, data)
-    except Exception as error:  # whatever the user's code raises becomes one line
+    except (Exception, SystemExit) as error:  # whatever the user's code raises becomes one line
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}, line {where.lineno}"
         raise OptionError(f"metric {words!r} failed: {_first_line(error)} ({place}); mend it.") from error
@@ -77,6 +79,16 @@ def call(function: UserFunction, words: str, session: object, data: object) -> f
             f"metric {words!r} returned {value}, expected a finite number; let it return its worst value instead."
         )
     return float(value)
+
+
+def code_digest(function: UserFunction | None) -> str | None:
+    """What tells a function from one that was changed: the bytes of its file; never the same where there is none."""
+    if function is None:
+        return None
+    try:
+        return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return uuid.uuid4().hex
 
 
 def _imported(name: str, words: str) -> ModuleType:
@@ -113,7 +125,7 @@ def _here(folder: Path | None = None) -> Iterator[None]:
 def _one_line(words: str, name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # importing runs the user's code
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise OptionError(
             f"metric {words!r}: importing {name} failed: {_first_line(error)}; mend it."
         ) from error

@@ -29,6 +29,8 @@ Key = Mapping[str, object]
 """What decides every byte that is kept, by words that tell a user what has changed."""
 
 _KEY_FILE = "key.json"
+FLOAT_FOLDER = "float"
+"""Where a search writes the float model: nothing that was solved."""
 
 
 @contextlib.contextmanager
@@ -60,12 +62,18 @@ def _kept_unless_done(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if {path.name for path in folder.iterdir()} > {_KEY_FILE, LOCK_FILE}:
+        if any(_holds_work(path) for path in folder.iterdir()):
             logger.warning("what was solved is kept in %s: the same compile goes on from there", folder)
             raise
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _holds_work(path: Path) -> bool:
+    if path.name in (_KEY_FILE, LOCK_FILE, FLOAT_FOLDER):
+        return False
+    return not path.is_dir() or any(path.iterdir())
 
 
 def model_digest(model: ir.Model) -> str:

@@ -15,6 +15,8 @@ from qcompiler.data import DataOptions, Feed, input_specs, open_data
 from qcompiler.data.random import invent
 from qcompiler.errors import ModelError
 from qcompiler.load import load_model
+from qcompiler.load.read import read_proto
+from qcompiler.package.deployed import is_deployed
 from qcompiler.package.manifest import Manifest
 from qcompiler.report.facts import CompileFacts
 from qcompiler.report.html.page import BoundRow, FrontRow
@@ -95,6 +97,8 @@ def sources_of_files(
         ModelError: a model or the manifest cannot be read.
         CalibrationError: the data does not fit.
     """
+    if not is_deployed(result):
+        read_proto(result)  # what is no model is found here
     manifest = read_manifest(result)
     specs = input_specs(load_model(model))
     source = invent(specs, options) if data is None else open_data(data, specs, options)
@@ -164,7 +168,6 @@ def read_manifest(model: Path) -> Manifest | None:
 
 
 def _target(manifest: Manifest | None, result: Path) -> Target:
-    from qcompiler.package.deployed import is_deployed
     from qcompiler.pipeline.options import build
     from qcompiler.pipeline.parse import parse_target
     from qcompiler.pipeline.registry import target_class

@@ -11,8 +11,9 @@ from qcompiler.diagnosis.match import base_names
 from qcompiler.graph.qdq import ORIGIN
 from qcompiler.tensors import stored_bytes
 
-_LONGEST_CHAIN = 8
-"""Nodes between a constant and the node of the user's file that it is for: Cast, DequantizeLinear, Transpose."""
+_LONGEST_CHAIN = 24
+"""Nodes between a constant and the node of the user's file that it is for: Cast, DequantizeLinear, Transpose; codes of
+3 bits that are put together at load have a dozen."""
 
 
 @dataclass(frozen=True)

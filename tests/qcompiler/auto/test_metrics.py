@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.auto.metrics import open_metric
+from qcompiler.auto.user_metric import code_digest, load_function
 from qcompiler.backends.base import Session
 from qcompiler.data import DataOptions, hold_out, input_specs, open_data
 from qcompiler.data.feeds import FeedSource
@@ -187,6 +188,29 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         open_metric("top1", model, feeds)
 
 
+def test_labels_that_float_never_gives_are_refused() -> None:
+    """Nothing could be lost by any model: every bound on a drop would hold."""
+    model, feeds = source(CLASSIFIER, {"x": rows(8), "labels": np.full(8, 100)})
+    with pytest.raises(CalibrationError, match="gives none of the 8 labels"):
+        open_metric("top1", model, feeds)
+
+
+@pytest.mark.parametrize("name", ["labels", "scores", "lengths"])
+def test_answers_of_another_number_of_rows_are_refused(name: str) -> None:
+    model, feeds = source(CLASSIFIER, {"x": rows(8), name: np.zeros(3, np.int64)})
+    with pytest.raises(CalibrationError, match="3 rows beside 8 samples"):
+        open_metric(None, model, feeds)
+
+
+def test_a_function_that_was_changed_is_told_from_what_it_was(tmp_path: Path) -> None:
+    text = "def score(session, data): return 1"
+    first = code_digest(load_function(user(tmp_path, text)))
+    assert code_digest(load_function(user(tmp_path, text))) == first
+    assert code_digest(load_function(user(tmp_path, text + " + 1"))) != first
+    assert code_digest(None) is None
+    assert code_digest(max) != code_digest(max)
+
+
 def user(tmp_path: Path, text: str) -> str:
     path = tmp_path / "mine.py"
     path.write_text(text)
@@ -220,6 +244,8 @@ score.relative = True
         ("def score(session, data): return 'good'", "returned a str, expected one number"),
         ("def score(session, data): pass", "returned nothing"),
         ("def score(session, data): return float('nan')", "finite number"),
+        ("def score(session, data): raise SystemExit(3)", "failed: SystemExit: 3"),
+        ("raise SystemExit(3)", "importing .* failed: SystemExit"),
         ("def score(session, data): return {}['x']", "failed: KeyError: 'x' .mine.py, line 1."),
     ],
 )

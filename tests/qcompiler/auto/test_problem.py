@@ -87,6 +87,17 @@ def test_choices_depend_on_what_counts_and_on_data(model: ir.Model) -> None:
     assert not any("gptq" in name or "static" in name for name in without)
 
 
+def test_bits_are_for_convolutions_too() -> None:
+    """No weight-only format takes a Conv: its weights get few bits beside int8 activations."""
+    model = convolutions()
+    prepare(model, opset=21)
+    problem = problem_of(model, Wanted(has_data=True, bits=True, fast=False))
+    on_codes = np.array([choice.name.startswith("int8_") for choice in problem.choices])
+    for group, allowed in zip(problem.groups, problem.allowed, strict=True):
+        assert allowed[on_codes].any() != allowed[~on_codes][1:].any(), group  # one kind or the other
+    assert {group.op_type for group in problem.groups} == {"Conv", "Gemm"}
+
+
 def test_bits_are_those_of_the_format(model: ir.Model) -> None:
     """4 bits, a float16 scale and a 4-bit zero point for 32 weights: 4.625."""
     problem = problem_of(model, Wanted(has_data=True, bits=True, fast=False))

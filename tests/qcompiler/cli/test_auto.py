@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from qcompiler.auto.facts import Bounds
@@ -52,3 +54,41 @@ def test_a_size_that_no_choice_reaches_is_refused_at_once(qcompile: Qcompile) ->
     ran = qcompile(DIGITS.onnx, "--passes", "auto", "--calib", DIGITS.calibration, "--max-size", "1kB")
     assert ran.code == 2
     assert "--max-size is 1 kB, and the least that is possible is about" in ran.err
+
+
+@pytest.mark.parametrize("metric", ["top-1", "not_there_at_all:score"])
+def test_a_metric_that_is_none_is_found_before_all_else(
+    qcompile: Qcompile, tmp_path: Path, metric: str
+) -> None:
+    ran = qcompile(
+        DIGITS.onnx,
+        "--passes",
+        "auto",
+        "--calib",
+        DIGITS.calibration,
+        "--metric",
+        metric,
+        "-o",
+        tmp_path / "out",
+    )
+    assert ran.code == 2
+    assert "metric" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_answers_leaves_no_work_behind(qcompile: Qcompile, tmp_path: Path) -> None:
+    ran = qcompile(
+        DIGITS.onnx,
+        "--passes",
+        "auto",
+        "--calib",
+        DIGITS.calibration,
+        "--metric",
+        "spearman",
+        "-o",
+        tmp_path / "out",
+    )
+    assert ran.code == 2
+    assert "needs an array 'scores'" in ran.err
+    assert "is kept in" not in ran.err
+    assert not list((tmp_path / "out").glob(".*"))

@@ -71,3 +71,11 @@ def test_a_missing_model_is_named(qcompile: Qcompile, digits: Path, tmp_path: Pa
     ran = qcompile("report", digits, tmp_path / "none.onnx", "-o", tmp_path / "report.html")
     assert ran.code == 2
     assert "none.onnx is no file" in ran.err
+
+
+def test_what_is_no_model_ends_in_one_line(qcompile: Qcompile, digits: Path, tmp_path: Path) -> None:
+    other = tmp_path / "data.npz"
+    other.write_bytes(b"PK no protobuf")
+    ran = qcompile("report", digits, other, "-o", tmp_path / "page.html")
+    assert ran.code == 2
+    assert "not an ONNX model" in ran.err
