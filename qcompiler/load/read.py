@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from qcompiler.errors import ModelError
+from qcompiler.package.deployed import SUFFIX
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
 """A protobuf message cannot be larger; bigger models keep their weights in external data."""
@@ -46,6 +47,11 @@ def read_proto(path: Path) -> onnx.ModelProto:
 
 def _check_file(path: Path) -> int:
     """Return the size in bytes of a file that may be a model."""
+    if _is_compiled(path):
+        raise ModelError(
+            f"{path}: is compiled to native code, which holds no graph; give the ONNX model that it was made from "
+            "(compare, bench, report, generate and eval take it as it is)"
+        )
     if path.is_dir():
         raise ModelError(f"{path}: is a directory{_models_inside(path)}; give the path of one .onnx file")
     try:
@@ -64,6 +70,13 @@ def _check_file(path: Path) -> int:
             "save the model with external data"
         )
     return size_bytes
+
+
+def _is_compiled(path: Path) -> bool:
+    """Whether this is the index of a native library, or a folder with one and no other model."""
+    if path.is_dir():
+        return any(path.glob(f"*{SUFFIX}")) and not any(path.glob("*.onnx"))
+    return path.suffix == SUFFIX and path.is_file()
 
 
 def _models_inside(folder: Path) -> str:

@@ -45,9 +45,9 @@ def result_html(result: CompileResult) -> str:
     """The summary of a compile."""
     manifest = result.manifest
     before, after = (sum(file.size_bytes for file in files) for files in (manifest.source, manifest.result))
-    size = (
-        f"{megabytes(before)} → {megabytes(after)} ({before / max(after, 1):.2f}× smaller)" if before else ""
-    )
+    ratio = before / max(after, 1)
+    change = f"{ratio:.2f}× smaller" if ratio >= 1 else f"{1 / max(ratio, 1e-9):.2f}× larger"
+    size = f"{megabytes(before)} → {megabytes(after)} ({change})" if before else ""
     quantized = [node for node in manifest.nodes if node.kernel]
     integer = sum(1 for node in quantized if node.integer)
     rows = (

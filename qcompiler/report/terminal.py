@@ -89,7 +89,8 @@ def _size(facts: CompileFacts) -> str:
     if facts.size_before_bytes is None:
         return after
     ratio = facts.size_before_bytes / max(facts.size_after_bytes, 1)
-    return f"{megabytes(facts.size_before_bytes)} -> {after} ({ratio:.2f}x smaller)"
+    change = f"{ratio:.2f}x smaller" if ratio >= 1 else f"{1 / ratio:.2f}x larger"
+    return f"{megabytes(facts.size_before_bytes)} -> {after} ({change})"
 
 
 def _print_accuracy(console: Console, facts: CompileFacts) -> None:

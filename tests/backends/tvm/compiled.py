@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,14 @@ def compiled(folder: Path, passes: str, target: str) -> qcompiler.CompileResult:
     """The network with ``passes``, calibrated on normal numbers and verified."""
     feeds = [data(8, seed) for seed in range(8)]
     return qcompiler.compile(network(), passes, calibration=feeds, target=target, output=folder)
+
+
+def copied(folder: Path, passes: str, target: str) -> qcompiler.CompileResult:
+    """What ``compiled`` gives, compiled once for all tests of a process that ask for it."""
+    return _once(passes, target)[1].save(folder)
+
+
+@functools.cache
+def _once(passes: str, target: str) -> tuple[tempfile.TemporaryDirectory[str], qcompiler.CompileResult]:
+    folder = tempfile.TemporaryDirectory()
+    return folder, compiled(Path(folder.name), passes, target)

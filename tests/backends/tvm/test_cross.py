@@ -17,7 +17,7 @@ import pytest
 
 from qcompiler.backends.tvm.compile_kernel import aligned
 from qcompiler.errors import ModelError
-from tests.backends.tvm.compiled import WIDTH, compiled, data
+from tests.backends.tvm.compiled import WIDTH, copied, data
 from tests.backends.tvm.kernels.running import needs_tvm
 from tests.backends.tvm.test_loader import installed
 
@@ -87,7 +87,7 @@ int main(int argc, char** argv) { /* arguments: file, code, bits, sizes, for eve
 
 @pytest.mark.skipif(bool(TOOLS), reason=f"not installed: {', '.join(TOOLS)}")
 def test_objects_for_aarch64_compute_what_this_machine_computes(tmp_path: Path) -> None:
-    result = compiled(tmp_path / "out", "int8_static", "tvm-cpu:mtriple=aarch64-linux-gnu")
+    result = copied(tmp_path / "out", "int8_static", "tvm-cpu:mtriple=aarch64-linux-gnu")
     index = json.loads(result.path.read_text())
     assert [(item["machine"], item["variant"]) for item in index["libraries"]] == [
         ("aarch64", "plain"),
@@ -122,7 +122,7 @@ def test_objects_for_aarch64_compute_what_this_machine_computes(tmp_path: Path) 
 
 
 def test_objects_are_refused_until_they_are_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = compiled(tmp_path, "int8_dynamic", "tvm-cpu:mtriple=aarch64-linux-gnu")
+    result = copied(tmp_path, "int8_static", "tvm-cpu:mtriple=aarch64-linux-gnu")
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(ModelError, match=r"aarch64\.plain\.so is missing; link the objects"):
         result.session()

@@ -17,7 +17,7 @@ import pytest
 from qcompiler import CompileResult
 from qcompiler.backends.tvm.cpu_features import MASK
 from qcompiler.backends.tvm.loader import Model
-from tests.backends.tvm.compiled import WIDTH, compiled, data
+from tests.backends.tvm.compiled import WIDTH, compiled, copied, data
 from tests.backends.tvm.kernels.running import RUNNABLE, needs_tvm
 
 pytestmark = [needs_tvm, pytest.mark.tvm]
@@ -25,7 +25,7 @@ pytestmark = [needs_tvm, pytest.mark.tvm]
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
-    return compiled(tmp_path_factory.mktemp("compiled"), "int8_dynamic", "tvm-cpu")
+    return copied(tmp_path_factory.mktemp("compiled"), "int8_dynamic", "tvm-cpu")
 
 
 def installed(package: str) -> Path:
@@ -160,7 +160,7 @@ def test_a_model_compiled_anew_in_the_same_place_runs_its_own_code(tmp_path: Pat
     expected = with_first.run(data(5))["y"]
     second = compiled(tmp_path / "model", "int4", "tvm-cpu:host_only=true")
     assert second.path == first.path
-    alone = compiled(tmp_path / "alone", "int4", "tvm-cpu:host_only=true")
+    alone = copied(tmp_path / "alone", "int4", "tvm-cpu:host_only=true")
     # The same code on the same numbers.
     np.testing.assert_array_equal(second.session().run(data(5))["y"], alone.session().run(data(5))["y"])
     np.testing.assert_array_equal(with_first.run(data(5))["y"], expected)

@@ -13,7 +13,7 @@ from qcompiler.backends.tvm.cpu_features import MASK, Feature, Variant, host_fea
 from qcompiler.errors import ModelError, OptionError, OutputError, UnsupportedError
 from qcompiler.pipeline.parse import parse_target
 from qcompiler.result import CompileResult
-from tests.backends.tvm.compiled import compiled, data, network
+from tests.backends.tvm.compiled import compiled, copied, data, network
 from tests.backends.tvm.kernels.running import needs_tvm
 from tests.backends.tvm.kernels.tile_emulator import REAL, build_emulator, emulated, needs_tiles
 
@@ -25,14 +25,14 @@ RUNNABLE = runnable_variants(host_features())
 
 @pytest.fixture(scope="module")
 def every_variant(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
-    return compiled(tmp_path_factory.mktemp("variants"), "int8_dynamic", "tvm-cpu")
+    return copied(tmp_path_factory.mktemp("variants"), "int8_dynamic", "tvm-cpu")
 
 
 @pytest.mark.parametrize(
     "passes", ["int8_dynamic", "int8_dynamic:granularity=token", "int8_static", "int4", "nf4"]
 )
 def test_every_product_is_a_kernel_and_outputs_are_the_dialects(passes: str, tmp_path: Path) -> None:
-    result = compiled(tmp_path, passes, "tvm-cpu:host_only=true")
+    result = copied(tmp_path, passes, "tvm-cpu:host_only=true")
     assert result.path.name == "model.qc.tvm"
     assert result.verification is not None
     (output,) = result.verification.lowering.outputs
@@ -83,7 +83,7 @@ def test_a_cpu_with_tiles_runs_them_and_gives_the_same(
 
 
 def test_a_changed_file_is_refused_and_a_missing_one_named(tmp_path: Path) -> None:
-    result = compiled(tmp_path, "int4", "tvm-cpu:host_only=true")
+    result = copied(tmp_path, "int4", "tvm-cpu:host_only=true")
     parameters = tmp_path / "model.qc.params"
     content = bytearray(parameters.read_bytes())
     content[100] ^= 1
@@ -99,7 +99,7 @@ def test_a_changed_file_is_refused_and_a_missing_one_named(tmp_path: Path) -> No
 
 
 def test_results_can_be_moved_and_their_files_are_in_the_manifest(tmp_path: Path) -> None:
-    result = compiled(tmp_path / "a", "int8_dynamic", "tvm-cpu:host_only=true")
+    result = copied(tmp_path / "a", "int8_dynamic", "tvm-cpu:host_only=true")
     moved = result.save(tmp_path / "b")
     feed = data(5)
     np.testing.assert_array_equal(moved.session().run(feed)["y"], result.session().run(feed)["y"])
@@ -109,7 +109,7 @@ def test_results_can_be_moved_and_their_files_are_in_the_manifest(tmp_path: Path
 
 
 def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    session = compiled(tmp_path, "int8_dynamic", "tvm-cpu:host_only=true").session()
+    session = copied(tmp_path, "int8_dynamic", "tvm-cpu:host_only=true").session()
     with pytest.raises(ModelError, match="no array for the input 'x'"):
         session.run({})
     with pytest.raises(ModelError, match=r"input 'x' is float64 \[2, 64\], expected float32 \['N', 64\]"):
@@ -169,7 +169,7 @@ def test_verification_runs_every_variant_that_this_cpu_can(
 def test_threads_may_share_a_model(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    session = compiled(tmp_path, "int8_static", "tvm-cpu:host_only=true").session(threads=2)
+    session = copied(tmp_path, "int8_static", "tvm-cpu:host_only=true").session(threads=2)
     feeds = [data(rows, rows) for rows in range(1, 33)]
     expected = [session.run(feed)["y"] for feed in feeds]
     with ThreadPoolExecutor(4) as pool:

@@ -5,6 +5,7 @@ Everything is real but the driver and its assembler: schedules, launches, barrie
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from qcompiler.backends.tvm_cuda import compile_model, nvrtc
 from tests.backends.tvm.compiled import Array, compiled, data
 from tests.backends.tvm.kernels.running import needs_tvm
 from tests.backends.tvm_cuda import emulation
+from tests.backends.tvm_cuda.test_target import device_code
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason=f"needs {nvrtc.PACKAGE}")
 MODELS = Path(__file__).parents[3] / "models"
@@ -24,6 +26,8 @@ pytestmark = [needs_tvm, needs_nvrtc, pytest.mark.tvm]
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ here")
     folder = tmp_path_factory.mktemp("driver")
     emulation.build_driver(folder)
     return folder
@@ -48,7 +52,7 @@ FEEDS: dict[str, list[dict[str, Array]]] = {
         {"image": np.random.default_rng(0).standard_normal((rows, 1, 8, 8), np.float32)} for rows in (1, 5)
     ],
     "pydoc_lm": [
-        {"input_ids": np.random.default_rng(0).integers(0, 90, shape)} for shape in ((1, 1), (1, 7), (2, 19))
+        {"input_ids": np.random.default_rng(0).integers(0, 90, shape)} for shape in ((1, 1), (2, 5))
     ],
 }
 
@@ -64,6 +68,11 @@ def test_threads_of_whole_models_compute_what_the_definitions_do(
     result = qcompiler.compile(
         folder / f"{name}.onnx", passes, calibration=calibration, target="tvm-cuda", output=tmp_path
     )
+    assert result.verification is not None
+    # Static codes at ties of rounding may fall to the other side; everything else is the order of float sums.
+    assert min(item.sqnr_db for item in result.verification.lowering.outputs) > 50
+    assert all(item.kernel.startswith("Cuda") for item in result.kernels)
+    assert device_code(tmp_path / f"{name}.qc.cuda.so").count(".visible .entry") > 10
     check = TvmSession(result.path, on_host=True)
     for feed, found in zip(FEEDS[name], emulation.run(result.path, FEEDS[name], driver), strict=True):
         expected = np.asarray(check.run(feed)["logits"], np.float32)

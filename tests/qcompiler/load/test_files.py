@@ -57,6 +57,12 @@ def test_directory_names_the_models_in_it(file: Path) -> None:
     _refused(file.parent, "is a directory", "model.onnx")
 
 
+def test_native_code_is_no_graph(tmp_path: Path) -> None:
+    (tmp_path / "model.qc.tvm").write_text("{}")
+    for place in (tmp_path, tmp_path / "model.qc.tvm"):
+        _refused(place, "compiled to native code", "the ONNX model that it was made from")
+
+
 def test_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").touch()
     _refused(tmp_path / "empty.onnx", "empty")
