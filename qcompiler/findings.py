@@ -14,6 +14,7 @@ from qcompiler.samples import Samples
 from qcompiler.verify.speed import SpeedCheck
 
 SHOWN = 4
+_IDLE = {"packed": "no product has weights whose codes fit 3 bits"}
 
 
 def find_warnings(
@@ -25,7 +26,7 @@ def find_warnings(
         found.append(caveat)
     found += _without_effect(built.passes, pipeline.passes)
     found += [
-        f"target option {name} has no effect: no product has weights of few bits."
+        f"target option {name} has no effect: {_IDLE.get(name, 'no product has weights of few bits')}."
         for name in built.legalized.without_effect
     ]
     if built.reverted:

@@ -29,13 +29,26 @@ def trace_front(loop: Loop) -> Front:
         if made.solution.picked.tobytes() not in {each.picked.tobytes() for each in solutions}:
             solutions.append(made.solution)
     points = [_point(loop, solution, measured.get(solution.picked.tobytes())) for solution in solutions]
-    points.sort(key=lambda point: (point.measured or point.predicted).size_bytes)
+    points = _front(points)
     problem, uniform = loop.bench.problem, {}
     for name, judged in loop.measured.uniform.items():
         picked = problem.indices(problem.uniform(name))
         predicted = loop.measured.estimates.total(picked)
         uniform[name] = FrontPoint(problem.uniform(name), predicted, judged.totals)
     return Front(loop.judge.metric.name, loop.judge.float_totals, tuple(points), uniform)
+
+
+def _front(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """Without measured models that another measured one beats, smallest first; the one that is published stays."""
+    measured = [each.measured for each in points if each.measured is not None]
+    kept = [
+        each
+        for each in points
+        if each.chosen
+        or each.measured is None
+        or not any(_beats(other, each.measured) for other in measured if other is not each.measured)
+    ]
+    return sorted(kept, key=lambda point: (point.measured or point.predicted).size_bytes)
 
 
 def _solutions(loop: Loop) -> Iterator[Solution]:

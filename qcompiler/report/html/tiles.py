@@ -62,12 +62,18 @@ def _weights(page: Page) -> list[Tile]:
     """Bits of a weight; none where they are not known."""
     if page.achieved_bits is None or not page.parameters:
         return []
-    asked = f"{page.requested_bits:g} asked for"
-    low = f", {page.quantized_bits:.2f} with scales" if page.quantized_bits else ""
+    asked = [] if page.bounds else [f"{page.requested_bits:g} asked for"]  # a search chooses many
+    low = [f"{page.quantized_bits:.2f} with scales where quantized"] if page.quantized_bits else []
     of = (
         f"{page.parameters / 1e6:.3g} M weights" if page.parameters >= 1e5 else f"{page.parameters:,} weights"
     )
-    return [Tile("Bits a weight", f"{page.achieved_bits:.1f}", f"{asked}{low}; all stored bytes over {of}")]
+    return [
+        Tile(
+            "Bits a weight",
+            f"{page.achieved_bits:.1f}",
+            f"{', '.join(asked + low)}; all stored bytes over {of}",
+        )
+    ]
 
 
 def speed_interval(page: Page) -> str:

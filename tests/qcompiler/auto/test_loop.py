@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from qcompiler.auto.bounds import settle
-from qcompiler.auto.facts import Bounds, Choice, Estimates, Group, Problem, Totals
+from qcompiler.auto.facts import Bounds, Choice, Estimates, FrontPoint, Group, Problem, Totals
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.loop import Candidate, Loop
+from qcompiler.auto.pareto import _front
 from qcompiler.auto.solve import Solution
 from qcompiler.auto.tables import Measured
 from qcompiler.auto.variants import Variant
@@ -126,3 +127,19 @@ def test_nothing_is_published_where_no_model_keeps_the_bound() -> None:
 def test_bounds_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"--max-size asks for 0\.5 kB"):
         searched(Bounds(max_size_bytes=500), lambda loss: loss)
+
+
+def test_a_front_holds_nothing_that_was_measured_to_be_worse() -> None:
+    def point(
+        size: float, latency: float, loss: float, *, measured: bool = True, chosen: bool = False
+    ) -> FrontPoint:
+        totals = Totals(size, latency, loss)
+        return FrontPoint({}, totals, totals if measured else None, chosen)
+
+    small, accurate = point(40, 2.0, 0.1), point(90, 1.0, 0.0)
+    beaten = point(50, 2.1, 0.1)
+    found = _front(
+        [accurate, beaten, small, point(60, 2.5, 0.2, measured=False), point(70, 3.0, 0.3, chosen=True)]
+    )
+    assert [each.predicted.size_bytes for each in found] == [40, 60, 70, 90]
+    assert _front([small, small]) == [small, small]  # of equals none is worse

@@ -77,6 +77,18 @@ def test_every_byte_of_the_file_is_somewhere(digits: Compiled, language: Compile
         assert [part.format for part in rest] == ["graph and metadata"]  # no constant is without its node
 
 
+def test_codes_that_are_put_together_at_load_belong_to_their_nodes(tmp_path: Path) -> None:
+    """Weights of 3 bits lie in planes that a dozen nodes join: bytes of a node are its bits and little more."""
+    options = CompileOptions(verify="numerics")
+    item = made(tmp_path, DIGITS.onnx, "int8_static:weights=int3", options, calibration=DIGITS.calibration)
+    (row,) = [row for row in item.page.nodes if row.name == "/residual/first.0/Conv"]
+    weights = 48 * 48 * 9
+    assert row.bits is not None
+    assert (
+        weights * 3 / 8 < (row.size_after_bytes or 0) < weights * row.bits / 8 + 1000
+    )  # bias, scales, ranges
+
+
 def test_rows_say_what_the_terminal_says(digits: Compiled, language: Compiled) -> None:
     for item in (digits, language):
         quantized = [row for row in item.page.nodes if row.state != "float"]
