@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -55,17 +56,21 @@ NOISE = 1.02
 
 
 def check_bounds(bounds: Bounds) -> None:
-    """Refuse numbers that no model can have.
+    """Refuse numbers that no model can have, and what every float model has.
 
     Raises:
         OptionError: names the option.
     """
     for name in ("max_size_bytes", "max_latency_ms", "max_latency_ratio", "max_bits"):
         value = getattr(bounds, name)
-        if value is not None and not value > 0:
-            raise OptionError(f"{_OPTIONS[name]} is {value}, expected a number above 0.")
-    if bounds.max_drop is not None and not bounds.max_drop >= 0:
-        raise OptionError(f"--max-drop is {bounds.max_drop}, expected 0 or more.")
+        if value is not None and not 0 < value < math.inf:
+            raise OptionError(f"{_OPTIONS[name]} is {value}, expected a finite number above 0.")
+    if bounds.max_drop is not None and not 0 <= bounds.max_drop < math.inf:
+        raise OptionError(f"--max-drop is {bounds.max_drop}, expected a finite number, 0 or more.")
+    if bounds.prefer == "accuracy" and bounds.unbounded:
+        raise OptionError(
+            "--prefer accuracy without a bound is the float model; give --max-size, --max-latency or --bits."
+        )
 
 
 def settle(bounds: Bounds, metric: str) -> Settled:
@@ -79,10 +84,6 @@ def settle(bounds: Bounds, metric: str) -> Settled:
         prefer = "size" if bounds.max_drop is not None else "accuracy"
         words = {"size": "smallest", "accuracy": "most accurate", "speed": "fastest"}[prefer]
         notes.append(f"--prefer {prefer}: the {words} model within the bounds.")
-    if prefer == "accuracy" and bounds.unbounded:
-        raise OptionError(
-            "--prefer accuracy without a bound is the float model; give --max-size, --max-latency or --bits."
-        )
     return Settled(bounds, prefer, tuple(notes))
 
 

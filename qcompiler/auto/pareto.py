@@ -24,7 +24,7 @@ def trace_front(loop: Loop) -> Front:
     solutions = list(_undominated(_solutions(loop)))
     for solution in _worth_measuring(solutions):
         loop.verify(solution, loop.measured.estimates)
-    measured = {made.solution.picked.tobytes(): made for made in loop.tried.values() if made is not None}
+    measured = _by_assignment(loop)
     for made in measured.values():
         if made.solution.picked.tobytes() not in {each.picked.tobytes() for each in solutions}:
             solutions.append(made.solution)
@@ -36,6 +36,13 @@ def trace_front(loop: Loop) -> Front:
         predicted = loop.measured.estimates.total(picked)
         uniform[name] = FrontPoint(problem.uniform(name), predicted, judged.totals)
     return Front(loop.judge.metric.name, loop.judge.float_totals, tuple(points), uniform)
+
+
+def _by_assignment(loop: Loop) -> dict[bytes, Candidate]:
+    """What was measured, one pipeline of each assignment: the one that is published, else the one that loses least."""
+    made = [each for each in loop.tried.values() if each is not None]
+    made.sort(key=lambda each: (each is loop.best, -each.judged.totals.loss, -each.judged.surrogate))
+    return {each.solution.picked.tobytes(): each for each in made}
 
 
 def _front(points: Sequence[FrontPoint]) -> list[FrontPoint]:

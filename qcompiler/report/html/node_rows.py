@@ -229,7 +229,7 @@ def _settings(configured: ConfiguredRecord | None) -> str:
     if configured is None:
         return ""
     options = configured.options
-    if "solver" in options:
+    if options.get("solver") is not None:  # int8 weights are rounded: their ranges are what was chosen
         return str(options["solver"])
     words = ["mse" if options.get("clip_mse") else "rtn"]
     return ", ".join([*words, f"ranges {options['calibrator']}"] if "calibrator" in options else words)

@@ -199,8 +199,9 @@ def test_measured_models_are_held_against_every_bound() -> None:
     "name", ["max_size_bytes", "max_latency_ms", "max_latency_ratio", "max_bits", "max_drop"]
 )
 def test_numbers_that_no_model_can_have_are_refused(name: str) -> None:
-    with pytest.raises(OptionError, match="expected"):
-        check_bounds(dataclasses.replace(Bounds(), **{name: -1}))  # type: ignore[arg-type]
+    for value in (-1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="expected"):
+            check_bounds(dataclasses.replace(Bounds(), **{name: value}))  # type: ignore[arg-type]
 
 
 def test_a_bound_that_cannot_be_kept_is_named_with_what_can() -> None:

@@ -89,6 +89,10 @@ def test_codes_that_are_put_together_at_load_belong_to_their_nodes(tmp_path: Pat
     )  # bias, scales, ranges
 
 
+def test_rounded_weights_name_the_calibrator_of_their_ranges(digits: Compiled) -> None:
+    assert {row.solver for row in digits.page.nodes if row.state == "integer"} == {"rtn, ranges mse"}
+
+
 def test_rows_say_what_the_terminal_says(digits: Compiled, language: Compiled) -> None:
     for item in (digits, language):
         quantized = [row for row in item.page.nodes if row.state != "float"]
