@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from qcompiler.report.html.searched import searched
-from qcompiler.report.notebook import search_html
 from qcompiler.auto.facts import Bounds, Front, FrontPoint, Group, Totals
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.outcome import SearchResult
+from qcompiler.report.html.searched import searched
+from qcompiler.report.notebook import search_html
 
 FLOAT = Totals(4e6, 2.0, 0.0)
 INT8 = Judged(0.9, 0.1, Totals(1e6, 1.0, 0.02))
