@@ -38,6 +38,7 @@ OF_OUR_OWN = (
     "llama_speed",
     "tvm_kernels",
     "codebooks",
+    "tvm_models",
     "tvm_codebooks",
 )
 """Scripts that need none."""

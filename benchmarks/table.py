@@ -36,6 +36,7 @@ ORDER = (
     "tvm_kernels",
     "tvm_convolutions",
     "codebooks",
+    "tvm_models",
     "tvm_codebooks",
 )
 MODELS = ORDER[: ORDER.index("calibration_memory")]

@@ -30,6 +30,12 @@ def test_every_place_of_the_table_is_filled() -> None:
     assert asked() == set(ORDER)
 
 
+def test_every_script_is_described() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
+    scripts = {script.split()[0] for script in (*program.SCRIPTS, *program.OF_OUR_OWN, program.SCRATCH)}
+    assert {name for name in scripts if f"| `{name}" not in text} == set()
+
+
 def test_every_script_is_given_its_words_and_the_worst_code_is_returned(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
