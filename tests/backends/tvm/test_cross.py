@@ -1,11 +1,14 @@
 """Compiling for another machine: objects for aarch64, linked by Debian's compiler and run by qemu.
 
-The runtime is not there for that machine: a kernel is called as the runtime would call it, by a small C program.
+The runtime is not there for that machine: a kernel is called as the runtime would call it, by a small C program.  Where
+``QCOMPILER_AARCH64`` names a folder of unpacked wheels of apache-tvm and apache-tvm-ffi for aarch64 (docs/guide.md),
+the C++ example runs a whole model, too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -30,6 +33,7 @@ pytestmark = [
 COMPILER, EMULATOR, ROOT = "aarch64-linux-gnu-gcc", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 TOOLS = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
 ROWS = 3
+RUNTIME = os.environ.get("QCOMPILER_AARCH64")
 
 PROGRAM = """
 #include <stdio.h>
@@ -126,6 +130,37 @@ def test_objects_are_refused_until_they_are_linked(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(ModelError, match=r"aarch64\.plain\.so is missing; link the objects"):
         result.session()
+
+
+@pytest.mark.skipif(bool(TOOLS), reason=f"not installed: {', '.join(TOOLS)}")
+@pytest.mark.skipif(RUNTIME is None, reason="QCOMPILER_AARCH64 names no runtime for aarch64")
+def test_the_example_runs_a_whole_model_on_aarch64(tmp_path: Path) -> None:
+    assert RUNTIME is not None
+    result = copied(tmp_path, "int8_static", "tvm-cpu:mtriple=aarch64-linux-gnu")
+    archive = tmp_path / "model.qc.aarch64.plain.tar"
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path)
+    objects = [str(path) for path in tmp_path.glob("*.o")]
+    compiler = COMPILER.replace("gcc", "g++")
+    subprocess.run([compiler, "-shared", "-o", archive.with_suffix(".so"), *objects], check=True, timeout=60)
+    folders = [f"{RUNTIME}/tvm/lib", f"{RUNTIME}/tvm_ffi/lib"]
+    command = [compiler, "-std=c++17", str(tmp_path / "example.cc"), "-o", str(tmp_path / "example")]
+    command += ["-Wl,--allow-shlib-undefined", f"-I{RUNTIME}/tvm_ffi/include"]
+    command += [*(f"-L{folder}" for folder in folders), "-ltvm_runtime", "-ltvm_ffi"]
+    subprocess.run(command, check=True, timeout=120)
+    program = [EMULATOR, "-L", ROOT, "-E", f"LD_LIBRARY_PATH={':'.join(folders)}", str(tmp_path / "example")]
+    done = subprocess.run(
+        [*program, str(result.path), str(ROWS), str(WIDTH)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    expected = result.session().run({"x": np.zeros((ROWS, WIDTH), np.float32)})["y"]
+    expected = np.asarray(expected, np.float32).reshape(-1)
+    found = [float(word) for word in done.stdout.splitlines()[1].split()[1:]]
+    # Six digits are printed; the Gelu may differ in the last bits.
+    np.testing.assert_allclose(found, expected[:8], rtol=1e-4, atol=1e-5)
 
 
 def link(folder: Path, kernel: str) -> str:
