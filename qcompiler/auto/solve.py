@@ -10,11 +10,8 @@ x is 0 or 1.  Costs and rows are scaled to about one, since the solver's toleran
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.facts import Estimates, Prefer, Problem, Table, Totals
+from qcompiler.auto.silence import silent_library
 from qcompiler.errors import UnsupportedError
 
 Quantity = Literal["size_bytes", "latency_ms", "loss", "bits"]
@@ -208,7 +206,7 @@ def _program(
     if rows:
         constraints.append(LinearConstraint(vstack(rows), -np.inf, np.array(upper)))
     integral = np.r_[np.ones(len(cells)), np.zeros(len(pairs))]
-    with _silent_library():
+    with silent_library():
         found = milp(
             _cost(problem, estimates, cells, cost),
             constraints=constraints,
@@ -222,26 +220,6 @@ def _program(
     taken = cells[found.x[: len(cells)] > 0.5]
     picked[taken[:, 0]] = taken[:, 1]
     return picked
-
-
-@contextlib.contextmanager
-def _silent_library() -> Iterator[None]:
-    """HiGHS prints lines of its own to the process's stdout, whatever it is told, where JSON may be asked for."""
-    with contextlib.suppress(OSError, ValueError):  # no stdout, or one without a buffer
-        sys.stdout.flush()
-    try:
-        kept = os.dup(1)
-    except OSError:
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(nowhere)
-        os.close(kept)
 
 
 def _usable(problem: Problem, estimates: Estimates) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from qcompiler.auto.solve import (
     Limits,
     Quantity,
     Solution,
-    _silent_library,
     _table,
     least,
     solve,
@@ -174,11 +172,3 @@ def test_time_within_its_noise_is_not_worth_many_bytes() -> None:
     found = solve(problem, estimates, Limits(), "speed")
     assert isinstance(found, Solution)
     assert found.picked.tolist() == [1, 1]
-
-
-def test_nothing_is_printed_where_json_may_be_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
-    """HiGHS writes to the file descriptor, past sys.stdout."""
-    with _silent_library():
-        os.write(1, b"from a library\n")
-    os.write(1, b"ours\n")
-    assert capfd.readouterr().out == "ours\n"
