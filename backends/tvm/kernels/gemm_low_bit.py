@@ -31,7 +31,7 @@ from qcompiler.backends.tvm.kernels.epilogue import PLAIN_RESULT, Epilogue, Writ
 from qcompiler.backends.tvm.kernels.look_up import TABLE, look_up
 from qcompiler.backends.tvm.kernels.low_bit_tiles import FEW_ROWS, OnTiles
 from qcompiler.backends.tvm.kernels.quantize_groups import GroupCodes
-from qcompiler.backends.tvm.kernels.tiling import Tile, each_stream, each_tile
+from qcompiler.backends.tvm.kernels.tiling import Tile, each_chunk, each_stream, each_tile
 from qcompiler.backends.tvm.kernels.vectors import (
     LANES,
     Expr,
@@ -59,6 +59,9 @@ TILES = {
 
 STREAMED = 4
 """Fewer rows wait for memory, more for the multipliers."""
+
+FOUR = Tile(4, 3)
+"""Of exactly four rows: three and one would read the weights twice."""
 
 AHEAD = 64
 """Packed vectors, 4 KB, by which weights are asked for before they are read: found by trying 16, 32, 64 and 96."""
@@ -175,7 +178,14 @@ class _Gemm:
             with T.Then():
                 each_stream(STREAMED, self.rows, channels, partial(self._tile, ahead=AHEAD))
             with T.Else():
-                each_tile(tile, self.rows, channels, self._tile)
+                if tile != TILES[Variant.AVX512_VNNI]:
+                    each_tile(tile, self.rows, channels, self._tile)
+                    return
+                with T.If(self.rows == FOUR.rows):
+                    with T.Then():
+                        each_chunk(FOUR.blocks, channels, partial(self._tile, T.int32(0), FOUR.rows))
+                    with T.Else():
+                        each_tile(tile, self.rows, channels, self._tile)
 
     def _tile(self, row: Expr, rows: int, block: Expr, valid: list[int], ahead: int = 0) -> None:
         """Rows by blocks, whose weights are asked for so many packed vectors ahead.
