@@ -211,14 +211,16 @@ class Loop:
         return limits
 
     def _usual_latency(self) -> float:
-        """Of the float model, or of the smallest uniform model that keeps the bounds where that is faster."""
+        """Of the float model, or of a uniform model that is faster: what a user would take instead.
+
+        That is the smallest one that keeps the bounds, or where none does, the one that loses least.
+        """
         totals = self.judge.float_totals
-        kept = [
-            each.totals
-            for each in self.measured.uniform.values()
-            if not self.settled.broken(each.totals, 0.0, totals)
-        ]
-        best = min(kept, key=lambda each: each.size_bytes, default=totals)
+        uniform = [each.totals for each in self.measured.uniform.values()]
+        kept = [each for each in uniform if not self.settled.broken(each, 0.0, totals)]
+        smaller = [each for each in uniform if each.size_bytes < totals.size_bytes]
+        nearest = min(smaller, key=lambda each: each.loss, default=totals)
+        best = min(kept, key=lambda each: each.size_bytes, default=nearest)
         return min(totals.latency_ms, best.latency_ms)
 
     def _first_limit(self) -> float | None:

@@ -124,6 +124,20 @@ def test_nothing_is_published_where_no_model_keeps_the_bound() -> None:
     assert found.nearest is not None
 
 
+@pytest.mark.parametrize(
+    ("drops", "expected"), [((0.5, 0.9), 10.0), ((0.5, 0.01), 5.0), ((0.01, 0.01), 5.0), ((0.01, 0.5), 10.0)]
+)
+def test_the_smallest_is_to_be_as_fast_as_what_a_user_would_take(
+    drops: tuple[float, float], expected: float
+) -> None:
+    """Which is the smallest uniform model that keeps the bound, or the one that loses least."""
+    found = searched(Bounds(max_drop=0.02), lambda loss: loss)
+    large, small = Totals(2000.0, 10.0, drops[0]), Totals(1000.0, 5.0, drops[1])
+    uniform = {"int8_dynamic": Judged(0.0, 0.0, large), "int4": Judged(0.0, 0.0, small)}
+    found.measured = Measured(found.measured.estimates, uniform)
+    assert found._usual_latency() == expected
+
+
 def test_bounds_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"--max-size asks for 0\.5 kB"):
         searched(Bounds(max_size_bytes=500), lambda loss: loss)
