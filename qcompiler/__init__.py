@@ -64,3 +64,8 @@ def __getattr__(name: str) -> object:
     value: object = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted(__all__)
