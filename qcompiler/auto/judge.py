@@ -80,6 +80,11 @@ class Judge:
         totals = Totals(size_of(path), self.latency_ms(path), self.metric.loss(value, self.float_value))
         return Judged(value, self.yardstick.loss(session), totals)
 
+    def drop(self, path: Path) -> float:
+        """What the metric of one model loses."""
+        session = self.bench.target.session(path, threads=self.bench.threads)
+        return self.metric.loss(self.metric.measure(session), self.float_value)
+
     def surrogate(self, assignment: Assignment, variant: Variant) -> float:
         """The surrogate loss of an assignment's model, remembered."""
 

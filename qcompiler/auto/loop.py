@@ -262,10 +262,10 @@ class Loop:
         return scaled_latency(moved, made.judged.totals.latency_ms / found.latency_ms)
 
     def _compare_variants(self, solution: Solution, estimates: Estimates) -> None:
-        """Build a few pipelines of one assignment, and go on with the one that loses least."""
+        """Build a few pipelines of one assignment, and go on with the one that loses least (or is fastest)."""
         assignment = solution.assignment(self.bench.problem)
         has_data = self.bench.samples.calibration is not None
-        found: list[tuple[tuple[float, float], Variant]] = []
+        found: list[tuple[tuple[float, float, float], Variant]] = []
         for variant in variants_of(self.bench.problem, assignment, self.bench.variant, has_data=has_data):
             made = self.verify(solution, estimates, variant)
             if made is None:
@@ -276,6 +276,8 @@ class Loop:
                 f"{variant.name}: drop {totals.loss:.5f}, surrogate {made.judged.surrogate:.5f}, "
                 f"{totals.size_bytes / 1e6:.3f} MB, {totals.latency_ms:.3f} ms"
             )
-            found.append(((round(totals.loss, 6), made.judged.surrogate), variant))
+            fast = self.settled.prefer == "speed" and made.holds
+            rank = totals.latency_ms if fast else math.inf
+            found.append(((rank, round(totals.loss, 6), made.judged.surrogate), variant))
         if found:
             self.variant = min(found, key=lambda each: each[0])[1]

@@ -133,7 +133,7 @@ def search(
         settled = settle(bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
         bench.tell(SEARCH, 0, None)
-        bench.variant, compared = choose_transform(bench.problem, bench, judge)
+        bench.variant, compared = choose_transform(bench.problem, bench, judge, settled)
         loop = Loop(
             bench,
             judge,
