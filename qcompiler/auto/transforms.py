@@ -25,9 +25,6 @@ FOR_CONVOLUTIONS = ("cross_layer_equalization",)
 WORTH = 0.9
 """Share of the loss without a transform above which one is not worth its nodes."""
 
-AS_FAST = 1.03
-"""Models whose times differ by less than what one measurement varies: the one that drops less is taken."""
-
 
 def choose_transform(
     problem: Problem, bench: Builds, judge: Judge, settled: Settled
