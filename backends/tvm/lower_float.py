@@ -27,7 +27,7 @@ def _lower(node: ir.Node, packed: dict[tuple[ir.Value, bool], ir.Value]) -> bool
     if (
         x is None
         or weight is None
-        or not _is_matrix(weight)
+        or not is_matrix(weight)
         or (x.dtype or ir.DataType.FLOAT) != ir.DataType.FLOAT
     ):
         return False
@@ -37,7 +37,7 @@ def _lower(node: ir.Node, packed: dict[tuple[ir.Value, bool], ir.Value]) -> bool
     assert weight.const_value is not None
     sizes = [int(str(size)) for size in weight.const_value.shape]
     depth, channels = sizes[::-1] if turned else sizes
-    if scaled or (addend is not None and not _is_row(addend, channels)):
+    if scaled or (addend is not None and not is_row(addend, channels)):
         return False
     add = None if gemm else bias_add(node, channels)
     bias = addend if add is None else other_input(add, node.outputs[0])
@@ -55,7 +55,8 @@ def _lower(node: ir.Node, packed: dict[tuple[ir.Value, bool], ir.Value]) -> bool
     return True
 
 
-def _is_matrix(value: ir.Value) -> bool:
+def is_matrix(value: ir.Value) -> bool:
+    """Whether a value is a constant float32 matrix with elements."""
     tensor = value.const_value if is_constant(value) else None
     return (
         tensor is not None
@@ -65,5 +66,6 @@ def _is_matrix(value: ir.Value) -> bool:
     )
 
 
-def _is_row(value: ir.Value, channels: int) -> bool:
+def is_row(value: ir.Value, channels: int) -> bool:
+    """Whether a value is a constant with one element a channel."""
     return is_constant(value) and array_of(value).shape in ((channels,), (1, channels))

@@ -7,8 +7,9 @@ import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.lower_dynamic import bias_add, other_input
 from qcompiler.backends.tvm.importing.attributes import integer, number
+from qcompiler.backends.tvm.lower_float import is_matrix, is_row
 from qcompiler.backends.tvm.private import constants, replace
-from qcompiler.graph.weighted import array_of, is_constant
+from qcompiler.graph.weighted import array_of
 
 
 def lower_float(model: ir.Model) -> None:
@@ -20,7 +21,7 @@ def lower_float(model: ir.Model) -> None:
 
 def _lower(node: ir.Node, turned: dict[ir.Value, ir.Value]) -> None:
     x, weight = node.inputs[0], node.inputs[1]
-    if x is None or weight is None or not _is_matrix(weight) or x.dtype not in (None, ir.DataType.FLOAT):
+    if x is None or weight is None or not is_matrix(weight) or x.dtype not in (None, ir.DataType.FLOAT):
         return
     gemm, stored = node.op_type == "Gemm", bool(integer(node, "transB", 0))
     scaled = number(node, "alpha", 1.0) != 1 or number(node, "beta", 1.0) != 1 or integer(node, "transA", 0)
@@ -28,7 +29,7 @@ def _lower(node: ir.Node, turned: dict[ir.Value, ir.Value]) -> None:
     assert weight.const_value is not None
     sizes = [int(str(size)) for size in weight.const_value.shape]
     channels, depth = sizes if stored else sizes[::-1]
-    if scaled or (addend is not None and not _is_row(addend, channels)):
+    if scaled or (addend is not None and not is_row(addend, channels)):
         return
     add = None if gemm else bias_add(node, channels)
     bias = addend if add is None else other_input(add, node.outputs[0])
@@ -41,17 +42,3 @@ def _lower(node: ir.Node, turned: dict[ir.Value, ir.Value]) -> None:
         inputs += constants(node.outputs[0], str(node.name), [("bias", row)])
     attributes: dict[str, int | str] = {"channels": channels, "depth": depth}
     replace(node, node if add is None else add, "CudaFloat", inputs, attributes)
-
-
-def _is_matrix(value: ir.Value) -> bool:
-    tensor = value.const_value if is_constant(value) else None
-    return (
-        tensor is not None
-        and len(tensor.shape) == 2
-        and tensor.size > 0
-        and tensor.dtype == ir.DataType.FLOAT
-    )
-
-
-def _is_row(value: ir.Value, channels: int) -> bool:
-    return is_constant(value) and array_of(value).shape in ((channels,), (1, channels))
