@@ -20,7 +20,8 @@ from benchmarks.compare import save_samples
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.choices import Wanted, make_problem
+from qcompiler.auto.candidates import Wanted
+from qcompiler.auto.choices import make_problem
 from qcompiler.auto.facts import FLOAT, Assignment, Problem
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.latency import latency_table, measured_ms

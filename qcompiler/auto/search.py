@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from qcompiler.auto.bounds import Settled, check_bounds, refuse_impossible_size, settle
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.choices import Wanted, make_problem
+from qcompiler.auto.candidates import Wanted
+from qcompiler.auto.choices import make_problem
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.form import form_for, smallest_form
 from qcompiler.auto.judge import Judge

@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.auto.bounds import check_bounds, least_bytes, refusal, refuse_impossible_size, settle
-from qcompiler.auto.choices import Wanted, make_problem, rounded_words, sequential_words
-from qcompiler.auto.facts import FLOAT, Bounds, Problem, Totals
+from qcompiler.auto.candidates import Wanted
+from qcompiler.auto.choices import make_problem, rounded_words, sequential_words
+from qcompiler.auto.facts import Bounds, Problem, Totals
 from qcompiler.auto.form import form_for, smallest_form
 from qcompiler.auto.groups import find_groups
 from qcompiler.auto.recipe import literal, recipe_text, steps_of, words
@@ -70,21 +71,6 @@ def test_nodes_that_share_a_weight_are_one_group(model: ir.Model) -> None:
 def test_a_group_with_an_excluded_node_is_not_decided(model: ir.Model) -> None:
     groups = find_groups(model, select_nodes(model, (), ("op:Gather",)))
     assert [group.op_type for group in groups] == ["MatMul", "MatMul"]
-
-
-def test_choices_depend_on_what_counts_and_on_data(model: ir.Model) -> None:
-    def names(**wanted: bool) -> list[str]:
-        return [choice.name for choice in problem_of(model, Wanted(**wanted)).choices]
-
-    bits = names(has_data=True, bits=True, fast=False)
-    assert bits[0] == FLOAT
-    assert {name.partition(":")[0] for name in bits[1:]} == {"int8", "int4", "int3", "int2"} - {"int8"}
-    assert all("solver=gptq:sequential=false" in name for name in bits[1:])
-    speed = names(has_data=True, small=False)
-    assert speed[:2] == [FLOAT, "int8_static"]
-    assert not any("int2" in name or "int3" in name for name in speed)
-    without = names(has_data=False)
-    assert not any("gptq" in name or "static" in name for name in without)
 
 
 def test_bits_are_for_convolutions_too() -> None:

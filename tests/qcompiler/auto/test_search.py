@@ -32,7 +32,7 @@ QUICK = SearchOptions(CompileOptions(verify="numerics", min_cosine=0.5), rounds=
 def few_formats() -> Iterator[None]:
     """A small network needs no ten formats to be searched in."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("qcompiler.auto.choices.GROUPS", {"int4": (32,), "int2": (32,)})
+        patched.setattr("qcompiler.auto.candidates.GROUPS", {"int4": (32,), "int2": (32,)})
         yield
 
 
