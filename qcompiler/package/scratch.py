@@ -7,14 +7,13 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = ".qcompiler-"
 
-FRESH_SECONDS = 60.0
-"""A younger folder may belong to a process that has not locked it yet."""
+_TRIES = 100
+"""Of making a folder that another process removes before it is locked."""
 
 
 @contextlib.contextmanager
@@ -26,44 +25,62 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    _remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    remove_abandoned(parent)
+    folder, handle = _made(parent)
     try:
-        with _locked(folder):
-            yield folder
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
+    """Remove folders of processes that are no more; those in use, and somebody else's, stay."""
     for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is in use, somebody else's, or gone by now
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > FRESH_SECONDS:
-                with _locked(folder, required=True):
+        with contextlib.suppress(OSError):
+            handle = _locked(folder)
+            if handle is not None:
+                try:
                     shutil.rmtree(folder)
+                finally:
+                    os.close(handle)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, *, required: bool = False) -> Iterator[None]:
-    """Hold a lock on ``folder``; where there are none, go on without unless ``required``.
+def _made(parent: Path) -> tuple[Path, int | None]:
+    """A folder and its lock; None where there are no locks.
+
+    Between making and locking, another process may take it for abandoned, and remove it: then it is made again.
+    """
+    for _ in range(_TRIES):
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            handle = _locked(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:  # no locks on this file system, where nobody removes it either
+            return folder, None
+        if folder.exists():
+            return folder, handle
+        if handle is not None:
+            os.close(handle)
+    raise OSError(f"folders that are made in {parent} vanish")
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that holds a lock on ``folder``; None where this system has none.
 
     Raises:
-        OSError: another process holds it, or there are no locks and one is required.
+        OSError: another process holds it, it is no folder, or its file system has no locks.
     """
     if sys.platform == "win32":
-        if required:
-            raise OSError("no locks on folders")
-        yield
-        return
+        return None
     import fcntl
 
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if required:
-                raise
-        yield
-    finally:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         os.close(handle)
+        raise
+    return handle

@@ -10,7 +10,7 @@ what they touch: the same kernels run on channels-first tensors (the outputs are
 from __future__ import annotations
 
 import abc
-import tempfile
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ import onnx_ir as ir
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.tapgraph import keep_outputs
 from qcompiler.data.feeds import Feed
+from qcompiler.package.scratch import scratch_folder
 from qcompiler.verify.recorded import Recording
 from qcompiler.verify.segmented import SegmentedSession, noted_cuts
 
@@ -120,13 +121,11 @@ class OptimizedModel(ObservedModel):
 
     def __init__(self, path: Path, *, threads: int) -> None:
         # Beside the model: its weights are written again, and the system's own place may be in memory.
-        self._folder = tempfile.TemporaryDirectory(prefix=".qcompiler-", dir=path.parent)
         self._threads = threads
-        try:
-            super().__init__(_optimized(path, Path(self._folder.name)))
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(scratch_folder(path.parent))
+            super().__init__(_optimized(path, self._folder))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> OptimizedModel:
         return self
@@ -134,12 +133,12 @@ class OptimizedModel(ObservedModel):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()
+        self._stack.close()
 
     def _open(self, model: ir.Model) -> OrtSession:
         from qcompiler.backends.onnxruntime.session import open_file, session_options
 
-        path = Path(self._folder.name) / "observed.onnx"  # beside the weights, which it refers to
+        path = self._folder / "observed.onnx"  # beside the weights, which it refers to
         ir.save(model, path)
         return open_file(path, session_options(threads=self._threads, optimize=False, prepack=True))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from qcompiler.package.scratch import FRESH_SECONDS, PREFIX, scratch_folder
+from qcompiler.package import scratch
+from qcompiler.package.scratch import PREFIX, scratch_folder
 
 HOLD = """
 import sys, time
@@ -21,11 +20,6 @@ with scratch_folder(Path(sys.argv[1])) as folder:
     print(folder, flush=True)
     time.sleep(60)
 """
-
-
-def grow_old(folder: Path) -> None:
-    past = time.time() - 2 * FRESH_SECONDS
-    os.utime(folder, (past, past))
 
 
 @pytest.fixture
@@ -50,7 +44,6 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not
     assert other.stdout is not None
     folder = Path(other.stdout.readline().strip())
     try:
-        grow_old(folder)
         with scratch_folder(tmp_path):
             assert (folder / "half").exists()
     finally:
@@ -61,12 +54,29 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not
         assert not folder.exists()
 
 
-def test_a_young_folder_and_a_file_of_that_name_are_left_alone(tmp_path: Path) -> None:
-    young, file = tmp_path / f"{PREFIX}young", tmp_path / f"{PREFIX}file"
-    young.mkdir()
+def test_a_file_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / f"{PREFIX}file"
     file.touch()
-    grow_old(file)
     with scratch_folder(tmp_path):
         pass
-    assert young.exists()
     assert file.exists()
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = scratch._locked
+    stolen: list[Path] = []
+
+    def robbed(folder: Path) -> int | None:
+        if not stolen:
+            stolen.append(folder)
+            folder.rmdir()
+        return lock(folder)
+
+    monkeypatch.setattr(scratch, "_locked", robbed)
+    with scratch_folder(tmp_path) as folder:
+        assert folder.is_dir()
+    assert stolen
+    assert stolen[0] != folder
+    assert not list(tmp_path.iterdir())
