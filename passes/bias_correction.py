@@ -30,7 +30,7 @@ from qcompiler.numerics.bias import mean_shift
 from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
 
 CORRECTED = "qcompiler.bias_corrected"
-"""``ir.Node.meta`` key of nodes whose bias was corrected."""
+"""``ir.Node.meta`` key of nodes whose bias was corrected: what was added to each output channel, float64 ``[N]``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _correct(view: QuantizedNode, context: PassContext, statistics: Statistics) 
         return NodeDecision(name, op, "skipped", reason)
     shift = mean_shift(error, statistics.array(_mean_of(view)), view.group)
     where = add_to_bias(view, -shift)
-    view.node.meta[CORRECTED] = True
+    view.node.meta[CORRECTED] = -shift
     return NodeDecision(name, op, "transformed", f"{where} moved by up to {_largest(shift):.3g}")
 
 
@@ -84,7 +84,7 @@ def _refusal(view: QuantizedNode, context: PassContext) -> str:
     node = view.node
     if node.name not in context.selected:
         return "excluded by the user"
-    if node.meta.get(CORRECTED):
+    if CORRECTED in node.meta:
         return "corrected before"
     if node.graph is not context.model.graph:
         return "inside a subgraph: what it reads cannot be observed"

@@ -18,6 +18,7 @@ from qcompiler.auto.bounds import Settled, check_bounds, refuse_impossible_size,
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.candidates import Wanted
 from qcompiler.auto.choices import make_problem
+from qcompiler.auto.corrections import choose_correction
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.form import form_for, smallest_form
 from qcompiler.auto.judge import Judge
@@ -135,6 +136,7 @@ def search(
         _refuse_untimed(settled, judge)
         bench.tell(SEARCH, 0, None)
         bench.variant, compared = choose_transform(bench.problem, bench, judge, settled)
+        bench.variant, corrected = choose_correction(bench.problem, bench, judge)
         loop = Loop(
             bench,
             judge,
@@ -142,7 +144,7 @@ def search(
             measure(bench.problem, bench, judge),
             lambda steps, number: _candidate(asked, bench, steps, number),
             rounds=asked.options.rounds,
-            considered=compared,
+            considered=[*compared, *corrected],
         )
         return _searched(asked, loop, started)
 

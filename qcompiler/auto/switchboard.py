@@ -3,7 +3,8 @@
 A uniformly quantized dialect model is changed so that
 
 - every weight that is made of codes becomes an input, fed with the float weight or with what its codes stand for;
-- behind every quantizer of an activation stands ``Where(flag, quantized, float)``.
+- behind every quantizer of an activation stands ``Where(flag, quantized, float)``;
+- behind every product whose bias was corrected stands the Sub that takes the correction back while its group is off.
 
 A quantizer belongs to the groups that read what it gives; where none does (a residual sum in integers), to the groups
 before it.  With every switch off the model is the float one up to rounding, which is checked, because a pass may have
@@ -28,6 +29,7 @@ from qcompiler.calibration.tapgraph import keep_outputs
 from qcompiler.diagnosis.quantizers import Quantizer, quantizers
 from qcompiler.graph.qdq import FLOAT_WEIGHT
 from qcompiler.low_bit.order import ORDERED
+from qcompiler.passes.bias_correction import CORRECTED
 from qcompiler.prepare.clean import remove_unused
 
 if TYPE_CHECKING:
@@ -83,11 +85,12 @@ class Switchboard(Session):
         model = dialect.clone()
         self._inputs = _weights_as_inputs(model, [weight.name for weight in self._weights])
         self._flags = _with_flags(model, owners)
+        self._shifts = _with_shifts(model, dialect, owners)
         remove_unused(model)
         self._session = open_model(model, session_options(threads=threads))
         self._fed: dict[str, Array] = {}
         self._chunk: tuple[frozenset[str], dict[str, Array]] = (frozenset(), {})
-        switches = {*self._inputs.values(), *self._flags}
+        switches = {*self._inputs.values(), *self._flags, *self._shifts}
         self.input_names = [name for name in self._session.input_names if name not in switches]
         self.output_names = self._session.output_names
         self.switch(())
@@ -100,10 +103,13 @@ class Switchboard(Session):
                 self._fed[self._inputs[weight.name]] = np.ascontiguousarray(weight.exact.numpy(), np.float32)
         self._fed |= {self._inputs[name]: array for name, array in self._dequantized(chosen).items()}
         self._fed |= {flag: np.array(bool(groups & chosen)) for flag, groups in self._flags.items()}
+        for name, (group, shift) in self._shifts.items():
+            self._fed[name] = np.zeros_like(shift) if group in chosen else shift
 
     def touches(self, group: str) -> bool:
         """Whether anything is switched with a group; what is not quantized has no switch."""
-        return any(group in groups for groups in (*self._flags.values(), *(w.groups for w in self._weights)))
+        groups_of = (*self._flags.values(), *(weight.groups for weight in self._weights))
+        return any(group in groups for groups in groups_of)
 
     def errors(self, group: Group) -> dict[str, Array] | None:
         """``W_q - W`` as stored, by name of the node that reads it; None where the inputs of one are in another order.
@@ -163,6 +169,10 @@ class Owners:
 
     def __init__(self, model: ir.Model, groups: Sequence[Group]) -> None:
         self._group_of = {node: group.name for group in groups for node in group.nodes}
+
+    def group_of(self, node: str) -> str | None:
+        """The group that a node is in."""
+        return self._group_of.get(node)
 
     def of_weight(self, value: ir.Value) -> frozenset[str]:
         """Groups that read a weight, through whatever lays it out."""
@@ -229,18 +239,41 @@ def _with_flags(model: ir.Model, owners: Owners) -> dict[str, frozenset[str]]:
         flags[name] = owners.of_quantizer(quantizer)
         model.graph.inputs.append(flag)
         for value in quantizer.behind:
-            uses = list(value.uses())
             node = ir.node("Where", [flag, value, quantizer.before], name=f"{value.name}_choice")
-            chosen = node.outputs[0]
-            chosen.name, chosen.type, chosen.shape = f"{value.name}_chosen", value.type, value.shape
-            producer = value.producer()
-            assert producer is not None
-            model.graph.insert_after(producer, node)
-            for use in uses:
-                use.node.replace_input_with(use.idx, chosen)
-            if value in outputs:
-                _rename_output(model, value, chosen)
+            _stand_behind(model, value, node, outputs)
     return dict(flags)
+
+
+def _with_shifts(model: ir.Model, dialect: ir.Model, owners: Owners) -> dict[str, tuple[str, Array]]:
+    """Let what a correction added to outputs be subtracted again; the group and shift by the name of its input."""
+    shifts = {str(node.name): node.meta[CORRECTED] for node in dialect.graph if CORRECTED in node.meta}
+    outputs = list(model.graph.outputs)
+    found: dict[str, tuple[str, Array]] = {}
+    for node in [node for node in model.graph if node.name in shifts]:
+        group, value = owners.group_of(str(node.name)), node.outputs[0]
+        if group is None:
+            continue
+        behind = len(value.shape or ()) - 2 if node.op_type == "Conv" else 0
+        shift = np.asarray(shifts[str(node.name)], np.float32).reshape(-1, *[1] * behind)
+        name = f"{value.name}_shift"
+        fed = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shift.shape))
+        model.graph.inputs.append(fed)
+        _stand_behind(model, value, ir.node("Sub", [value, fed], name=f"{value.name}_uncorrected"), outputs)
+        found[name] = group, shift
+    return found
+
+
+def _stand_behind(model: ir.Model, value: ir.Value, node: ir.Node, outputs: Sequence[ir.Value]) -> None:
+    """Let everything that reads a value read what ``node`` makes of it."""
+    uses = [use for use in value.uses() if use.node is not node]
+    made, producer = node.outputs[0], value.producer()
+    assert producer is not None
+    made.name, made.type, made.shape = f"{value.name}_chosen", value.type, value.shape
+    model.graph.insert_after(producer, node)
+    for use in uses:
+        use.node.replace_input_with(use.idx, made)
+    if value in outputs:
+        _rename_output(model, value, made)
 
 
 def _rename_output(model: ir.Model, value: ir.Value, chosen: ir.Value) -> None:

@@ -19,6 +19,7 @@ from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.parse import parse_passes
 from qcompiler.pipeline.selected import Selected
 
+CORRECTION = "bias_correction"
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
@@ -79,8 +80,9 @@ def variants_of(
         yield replace(base, solver="gptaq")
         if not base.before:
             yield Variant("awq", solver="by segment")
+    corrected = replace(base, after="" if base.after else CORRECTION)
     if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
-        yield replace(base, after="bias_correction")
+        yield corrected
 
 
 def chosen(problem: Problem, assignment: Assignment) -> Iterator[tuple[Group, str]]:
