@@ -56,7 +56,8 @@ def mobilenet(place: Place) -> list[Row]:
         metric="top1",
         scratch=place.scratch,
     )
-    uniform = ("int8_static", "int8_static,bias_correction", "int8_static:weights=int4,bias_correction")
+    narrow = (f"int8_static:weights=int{bits},bias_correction" for bits in (6, 5, 4))
+    uniform = ("int8_static", "int8_static,bias_correction", *narrow)
     return answered(case, [("--max-drop", "0.01")], uniform, by_hand=(1, 2, 4, 8))
 
 
