@@ -87,9 +87,8 @@ def sequential_words(words: str) -> str:
 
 
 def pass_of(words: str) -> Pass:
-    """The one pass that a choice's words name."""
-    (made,) = parse_passes(words)
-    return made
+    """The pass that quantizes, of a choice's words."""
+    return parse_passes(words)[-1]
 
 
 def _usable(words: str, target: Target) -> Pass | None:

@@ -32,6 +32,9 @@ Assignment = Mapping[str, str]
 FLOAT = "float"
 """Name of the choice that leaves nodes as they are."""
 
+ORDER = ("smoothquant", "outlier_channels")
+"""Transforms that may be for some nodes alone, as they stand in a pipeline."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -56,7 +59,8 @@ class Choice:
 
     Attributes:
         name: as tables show it, unique.
-        words: one pass as ``--passes`` spells it ("int4:group=32:solver=gptq"); "" leaves the group in float.
+        words: as ``--passes`` spells it: one pass that quantizes ("int4:group=32:solver=gptq"), perhaps with
+            transforms of these nodes before it ("smoothquant,int8_dynamic"); "" leaves the group in float.
         weight_only: whether activations stay in float in the dialect, so that codes alone decide what it loses.
         bits: of a weight, scales not counted; 32 for float.
     """
@@ -65,6 +69,16 @@ class Choice:
     words: str
     weight_only: bool = False
     bits: int = 32
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """What stands before the pass that quantizes, in order."""
+        return tuple(self.words.split(",")[:-1])
+
+    @property
+    def quantizing(self) -> str:
+        """Words of the pass that quantizes."""
+        return self.words.rpartition(",")[2]
 
 
 @dataclass(frozen=True)
@@ -77,21 +91,43 @@ class Problem:
         allowed: ``[groups, choices]``, which choice a group may take; float is always allowed.
         stored_bits: ``[groups, choices]`` bits of a group's weights as the format packs them, scales counted; what the
             target's file takes may be more (wider containers, second forms).
+        shared: groups, by index, that read one activation: those that quantize it do so after the same transforms.
     """
 
     groups: tuple[Group, ...]
     choices: tuple[Choice, ...]
     allowed: npt.NDArray[np.bool_]
     stored_bits: Table
+    shared: tuple[tuple[int, ...], ...] = ()
 
     def choice(self, name: str) -> int:
         """Index of a choice."""
         return [item.name for item in self.choices].index(name)
 
     def uniform(self, name: str) -> dict[str, str]:
-        """Every group that may take the choice takes it; the others stay in float."""
-        at = self.choice(name)
-        return {group.name: name for group, row in zip(self.groups, self.allowed, strict=True) if row[at]}
+        """Every group takes the choice, where it may not the one with most of its transforms, or stays in float.
+
+        Args:
+            name: of a choice, or the words of a pass after transforms that no single group takes together.
+        """
+        wanted = next((each for each in self.choices if each.name == name), Choice(name, name))
+        forms = [
+            (choice, at)
+            for at, choice in enumerate(self.choices)
+            if choice.quantizing == wanted.quantizing and set(choice.transforms) <= set(wanted.transforms)
+        ]
+        if not forms:
+            raise ValueError(f"{name} is none of the choices")
+        found: dict[str, str] = {}
+        for choice, at in sorted(forms, key=lambda form: len(form[0].transforms)):
+            rows = zip(self.groups, self.allowed, strict=True)
+            found |= {group.name: choice.name for group, row in rows if row[at]}
+        return found
+
+    def plain(self, at: int) -> int:
+        """Index of the choice with the same pass and no transforms."""
+        words = self.choices[at].quantizing
+        return next(index for index, choice in enumerate(self.choices) if choice.words == words)
 
     def indices(self, assignment: Assignment) -> npt.NDArray[np.int64]:
         """``[groups]``: the choice of each group, by index."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from qcompiler.auto.facts import Group
+from qcompiler.auto.facts import Group, Workbench
+from qcompiler.data.feeds import Feed
 
 Step = Callable[[ir.Node], Iterable[ir.Node]]
 
@@ -71,3 +74,25 @@ def _before(node: ir.Node) -> list[ir.Node]:
 
 def _behind(node: ir.Node) -> list[ir.Node]:
     return [use.node for value in node.outputs for use in value.uses()]
+
+
+def float_shares(
+    bench: Workbench, groups: Sequence[Group], feed: Feed
+) -> tuple[npt.NDArray[np.float64], float]:
+    """``[groups]``: the share of the float model's time on ONNX Runtime that own nodes take; and that of all others."""
+    from qcompiler.measure.profile import node_of_profile_name, profile_nodes
+
+    names = [str(node.name) for node in bench.reference.graph.all_nodes()]
+    makers = {
+        str(value.name): str(node.name)
+        for node in bench.reference.graph.all_nodes()
+        for value in node.outputs
+    }
+    own_nodes = {node: row for row, group in enumerate(groups) for node in group.nodes}
+    own, total = np.zeros(len(groups)), 0.0
+    for timed in profile_nodes(bench.float_path, feed, threads=bench.threads).values():
+        total += timed.median_us
+        node = node_of_profile_name(timed.name, names, makers)
+        if node in own_nodes:
+            own[own_nodes[node]] += timed.median_us
+    return own / total, 1.0 - float(own.sum()) / total

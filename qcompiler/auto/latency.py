@@ -13,6 +13,10 @@ Boundaries: where a group computes on codes (``int8_static``) and its neighbour 
 them, in the time of either.  Two models in which neighbours take turns show how much longer each takes then; half of
 all pairs are such in one of the two, and the others get the mean.
 
+A choice with transforms takes the time of the one without and that of the nodes which the transforms put there
+(``extras``), so that nodes alike in both models take the same; what the two models differ by beyond these nodes'
+kernels is theirs too, up to twice.
+
 A target without a profiler is timed as a whole: what a choice saves everywhere is given to groups in proportion to the
 time that their own nodes take in float on ONNX Runtime.
 """
@@ -20,15 +24,16 @@ time that their own nodes take in float on ONNX Runtime.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.exchanges import excess_by_edge, two_colours
+from qcompiler.auto.extras import extra_times, made_for
 from qcompiler.auto.facts import FLOAT, Assignment, Boundary, Problem, Table, Workbench
-from qcompiler.auto.homes import Homes
+from qcompiler.auto.homes import Homes, float_shares
 from qcompiler.auto.in_situ import Timing, time_model
 from qcompiler.auto.latency_cache import cached_timing, timing_key
 from qcompiler.auto.second_order import base_of
@@ -124,34 +129,60 @@ class _Measuring:
         exact, base = self._times({})
         table = np.full(self.problem.allowed.shape, np.nan)
         table[:, self.problem.choice(FLOAT)] = exact
-        for column, choice in enumerate(self.problem.choices):
-            if choice.name != FLOAT and base_of(self.problem, column) is None:
-                own, rest = self._times(self.problem.uniform(choice.name))
-                allowed = self.problem.allowed[:, column]
-                target = own.sum() + rest - base - exact[~allowed].sum()
-                table[allowed, column] = own[allowed] * _ratio(target, own[allowed].sum())
+        for column in self._timed_columns():
+            own, rest = self._times(self.problem.uniform(self.problem.choices[column].name))
+            allowed = self.problem.allowed[:, column]
+            target = own.sum() + rest - base - exact[~allowed].sum()
+            table[allowed, column] = own[allowed] * _ratio(target, own[allowed].sum())
         boundaries = self._boundaries(base, table) if groups > 1 else ()
         self._take_out(boundaries, table)
         self._copy_bases(table)
+        self._add_transforms(table)
         how = "kernels of uniform models, profiled in place"
         return LatencyTable(base, table, boundaries, how, self._float_ms())
 
     def apportioned(self) -> LatencyTable:
         """Cells in proportion to the float model's nodes, for a runtime that does not say what its kernels take."""
-        shares, base_share = self._float_shares()
+        shares, base_share = float_shares(self.bench, self.problem.groups, self.feed)
         whole = self._timing({}).ms
         table = np.full(self.problem.allowed.shape, np.nan)
         exact = whole * shares
         table[:, self.problem.choice(FLOAT)] = exact
-        for column, choice in enumerate(self.problem.choices):
-            if choice.name != FLOAT and base_of(self.problem, column) is None:
-                allowed = self.problem.allowed[:, column]
-                rest = whole * base_share + exact[~allowed].sum()
-                left = max(self._relative_ms(self.problem.uniform(choice.name)) - rest, 0.0)
-                table[allowed, column] = exact[allowed] * _ratio(left, exact[allowed].sum())
+        for column in self._timed_columns():
+            allowed = self.problem.allowed[:, column]
+            rest = whole * base_share + exact[~allowed].sum()
+            uniform = self.problem.uniform(self.problem.choices[column].name)
+            left = max(self._relative_ms(uniform) - rest, 0.0)
+            table[allowed, column] = exact[allowed] * _ratio(left, exact[allowed].sum())
         self._copy_bases(table)
+        self._add_transforms(table)
         how = "uniform models, apportioned by the float model's nodes on ONNX Runtime: the runtime has no profiler"
         return LatencyTable(whole * base_share, table, (), how, self._float_ms())
+
+    def _timed_columns(self) -> list[int]:
+        """Choices whose uniform models say all of what they take."""
+        return [
+            column
+            for column, choice in enumerate(self.problem.choices)
+            if choice.name != FLOAT and not choice.transforms and base_of(self.problem, column) is None
+        ]
+
+    def _add_transforms(self, table: Table) -> None:
+        """Choices with transforms take the time of those without, and of the nodes that the transforms put there."""
+        for column, choice in enumerate(self.problem.choices):
+            if choice.transforms:
+                plain, allowed = self.problem.plain(column), self.problem.allowed[:, column]
+                uniform = [self.problem.uniform(self.problem.choices[at].name) for at in (plain, column)]
+                table[allowed, column] = (table[:, plain] + self._extra(*uniform))[allowed]
+
+    def _extra(self, plain: Assignment, transformed: Assignment) -> Times:
+        """``[groups]`` milliseconds of what transforms put into a model."""
+        one, other = (self.bench.build(each, rounded=True).deployed for each in (plain, transformed))
+        timing = self._timing(transformed)
+        scale = self._float_ms() / timing.float_ms
+        more = timing.ms * scale - self._relative_ms(plain)
+        kernels = [replace(kernel, ms=kernel.ms * scale) for kernel in timing.kernels]
+        return extra_times(made_for(one, other, self.problem.groups), kernels, len(self.problem.groups), more)
 
     def _copy_bases(self, table: Table) -> None:
         """Weights of fewer bits in the file become those of 8 bits when it is opened: the same kernels and time."""
@@ -175,7 +206,7 @@ class _Measuring:
         on_codes = [
             column
             for column, choice in enumerate(self.problem.choices)
-            if choice.words.split(":")[0] == ON_CODES
+            if choice.quantizing.split(":")[0] == ON_CODES
         ]
         if not on_codes or not self.homes.edges:
             return ()
@@ -261,22 +292,6 @@ class _Measuring:
     def _relative_ms(self, assignment: Assignment) -> float:
         timing = self._timing(assignment)
         return timing.ms * self._float_ms() / timing.float_ms
-
-    def _float_shares(self) -> tuple[Times, float]:
-        """Share of the float model's time on ONNX Runtime that each group's own nodes take, and of all others."""
-        from qcompiler.measure.profile import node_of_profile_name, profile_nodes
-
-        graph = self.bench.reference.graph
-        names = [str(node.name) for node in graph.all_nodes()]
-        makers = {str(value.name): str(node.name) for node in graph.all_nodes() for value in node.outputs}
-        own_nodes = {node: row for row, group in enumerate(self.problem.groups) for node in group.nodes}
-        own, total = np.zeros(len(self.problem.groups)), 0.0
-        for timed in profile_nodes(self.bench.float_path, self.feed, threads=self.bench.threads).values():
-            total += timed.median_us
-            node = node_of_profile_name(timed.name, names, makers)
-            if node in own_nodes:
-                own[own_nodes[node]] += timed.median_us
-        return own / total, 1.0 - float(own.sum()) / total
 
 
 def _ratio(part: float, whole: float) -> float:

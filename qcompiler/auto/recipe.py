@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 import yaml
 
 from qcompiler.auto.choices import pass_of
-from qcompiler.auto.facts import FLOAT, Assignment, Problem
+from qcompiler.auto.facts import FLOAT, ORDER, Assignment, Choice, Problem
 from qcompiler.auto.groups import origin_of, weights_of
 from qcompiler.backends.base import Target
 from qcompiler.package.write import cannot_write
@@ -19,6 +19,7 @@ from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.base import Pass
 from qcompiler.pipeline.options import Scalar, shortest, spelled
+from qcompiler.pipeline.parse import parse_passes
 from qcompiler.pipeline.selected import Selected
 from qcompiler.prepare.select import OPERATOR_PREFIX
 
@@ -33,9 +34,9 @@ def steps_of(
 ) -> tuple[Selected, ...]:
     """The pipeline of an assignment.
 
-    Weights that are stored in few bits come first, then what quantizes activations while the model runs, then what
-    does with fixed ranges: that one lists the nodes that it is *not* for, so that those between its nodes (Add,
-    pooling) can join.
+    Transforms come first, each for the nodes whose choices have it, then weights that are stored in few bits, then
+    what quantizes activations while the model runs, then what does with fixed ranges: that one lists the nodes that it
+    is *not* for, so that those between its nodes (Add, pooling) can join.
 
     Args:
         problem: what was decided.
@@ -46,10 +47,17 @@ def steps_of(
     origins = {str(node.name): literal(origin_of(node)) for node in reference.graph.all_nodes()}
     holders = [str(node.name) for node in reference.graph.all_nodes() if weights_of(node)]
     taken: dict[str, set[str]] = {}
-    for group in problem.groups:
-        taken.setdefault(assignment.get(group.name, FLOAT), set()).update(group.nodes)
-    chosen = [choice for choice in problem.choices if choice.words and choice.name in taken]
-    passes = [(pass_of(words_of(choice.words)), taken[choice.name]) for choice in chosen]
+    before: dict[str, set[str]] = {}
+    for choice, nodes in _by_choice(problem, assignment):
+        taken.setdefault(choice.quantizing, set()).update(nodes)
+        for transform in choice.transforms:
+            before.setdefault(transform, set()).update(nodes)
+    transforms = [
+        Selected(item, _named(origins, (name for name in holders if name in before[transform])))
+        for transform in sorted(before, key=ORDER.index)
+        for item in parse_passes(transform)
+    ]
+    passes = [(pass_of(words_of(quantizing)), names) for quantizing, names in taken.items()]
     passes.sort(key=lambda each: (not isinstance(each[0], WeightOnly), isinstance(each[0], Int8Static)))
     made, placed = [], False
     for item, names in passes:
@@ -59,7 +67,16 @@ def steps_of(
             made.append(Selected(item, (), others) if others else Selected(item, ("*",)))
         else:
             made.append(Selected(item, _named(origins, (name for name in holders if name in names))))
-    return tuple(made)
+    return (*transforms, *made)
+
+
+def _by_choice(problem: Problem, assignment: Assignment) -> Iterator[tuple[Choice, set[str]]]:
+    """Choices other than float that are taken, in the problem's order, with the nodes that take them."""
+    for choice in problem.choices:
+        groups = (group for group in problem.groups if assignment.get(group.name, FLOAT) == choice.name)
+        nodes = {node for group in groups for node in group.nodes}
+        if choice.words and nodes:
+            yield choice, nodes
 
 
 def literal_names(reference: ir.Model, nodes: Iterable[str]) -> tuple[str, ...]:

@@ -40,10 +40,12 @@ def size_table(problem: Problem, bench: Workbench) -> tuple[float, Table]:
         if choice.name == FLOAT:
             base, table[:, column] = rest, cells
             continue
-        allowed = problem.allowed[:, column]
-        left = np.where(allowed, 0.0, table[:, problem.choice(FLOAT)]).sum()
-        extra = (rest + cells[~allowed].sum() - left - base) / max(int(allowed.sum()), 1)
-        table[allowed, column] = cells[allowed] + extra
+        picked = problem.indices(problem.uniform(choice.name))
+        taken = picked == column
+        others = np.flatnonzero(~taken)
+        left = table[others, picked[others]].sum()
+        extra = (rest + cells[others].sum() - left - base) / max(int(taken.sum()), 1)
+        table[taken, column] = cells[taken] + extra
     return base, table
 
 

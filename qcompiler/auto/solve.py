@@ -4,6 +4,7 @@
     subject to  sum over c of x[g, c] = 1            for every group g
                 sum over g, c of used[g, c] x[g, c] <= limit - base    for size, latency, loss, bits
                 y[b] >= x[a, choices a] + x[b, choices b] - 1          for every boundary b, y >= 0
+                x[a, choices a] + x[b, choices b] <= 1                 for every conflict
 
 x is 0 or 1.  Costs and rows are scaled to about one, since the solver's tolerances are absolute.
 """
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.facts import Estimates, Prefer, Problem, Table, Totals
+from qcompiler.auto.forms import conflicts
 from qcompiler.auto.silence import silent_library
 from qcompiler.errors import UnsupportedError
 
@@ -199,6 +201,14 @@ def _program(
                 _pair_row(boundary.group_a, boundary.choices_a, cells, count)
                 + _pair_row(boundary.group_b, boundary.choices_b, cells, count)
                 - _unit(len(cells) + at, count)
+            )
+        )
+        upper.append(1.0)
+    for conflict in conflicts(problem):
+        rows.append(
+            csr_array(
+                _pair_row(conflict.group_a, conflict.choices_a, cells, count)
+                + _pair_row(conflict.group_b, conflict.choices_b, cells, count)
             )
         )
         upper.append(1.0)

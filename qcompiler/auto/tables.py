@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.facts import FLOAT, Estimates, Problem, Table, Totals
+from qcompiler.auto.facts import Estimates, Problem, Table, Totals
+from qcompiler.auto.forms import uniform_names
 from qcompiler.auto.judge import Judge, Judged
 from qcompiler.auto.latency import latency_table
 from qcompiler.auto.sensitivity import loss_table
@@ -56,14 +57,11 @@ def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
 
 def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> dict[str, Judged]:
     """Models of one choice everywhere, as they are deployed; from the journal where they were judged before."""
-    found = {}
-    for at, choice in enumerate(problem.choices):
-        bench.tell("measuring uniform models", at, len(problem.choices))
+    found, names = {}, uniform_names(problem)
+    for at, name in enumerate(names):
+        bench.tell("measuring uniform models", at, len(names))
         bench.advance()
-        if choice.name != FLOAT:
-            found[choice.name] = remembered(
-                bench, judge, f"uniform/{choice.name}", problem.uniform(choice.name)
-            )
+        found[name] = remembered(bench, judge, f"uniform/{name}", problem.uniform(name))
     return found
 
 
@@ -88,8 +86,9 @@ def corrected_losses(problem: Problem, loss: Table, uniform: Mapping[str, Judged
     Errors of many groups neither add up exactly nor are measured on what is deployed.
     """
     found = loss.copy()
+    rows = np.arange(len(problem.groups))
     for at, choice in enumerate(problem.choices):
-        total = float(np.nansum(loss[:, at]))
+        total = float(np.nansum(loss[rows, problem.indices(problem.uniform(choice.name))]))
         if choice.name in uniform and total > 0:
             factor = uniform[choice.name].surrogate / total
             found[:, at] *= min(max(factor, LEAST_FACTOR), MOST_FACTOR)
