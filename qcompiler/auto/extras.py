@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.auto.facts import Group
+from qcompiler.auto.groups import origin_of
 from qcompiler.auto.in_situ import Kernel
-from qcompiler.graph.qdq import ORIGIN
 
 Times = npt.NDArray[np.float64]
 CODES = frozenset({"Cast", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
@@ -23,17 +23,18 @@ MOST = 2.0
 def made_for(
     plain: ir.Model, transformed: ir.Model, groups: Sequence[Group]
 ) -> Mapping[str, tuple[int, ...]]:
-    """Groups, by index, of every node that only the second of two lowered models has, by its name.
+    """Groups, by index, of every node that only the second of two dialect models has, by its name.
 
     A node that says whose it is belongs there, any other to the nearest groups behind it.
     """
     own = {node: row for row, group in enumerate(groups) for node in group.nodes}
-    known = {str(node.name) for node in plain.graph.all_nodes()}
+    known = {str(node.name): origin_of(node) for node in plain.graph.all_nodes()}
+    by_origin = {known[name]: row for name, row in own.items() if name in known}
     found = {}
     for node in transformed.graph.all_nodes():
         name = str(node.name)
         if name not in known and name not in own and node.op_type not in CODES:
-            origin = own.get(node.metadata_props.get(ORIGIN, ""))
+            origin = by_origin.get(origin_of(node))
             found[name] = (origin,) if origin is not None else _behind(node, own)
     return {name: rows for name, rows in found.items() if rows}
 

@@ -1,4 +1,4 @@
-"""Transforms as choices of single groups: every choice that quantizes activations, also after the transforms.
+"""Transforms as choices of single groups: int8 choices also after the transforms that change a group.
 
 ``smoothquant`` and ``outlier_channels`` change what one product multiplies and leave the rest of the float model as it
 is, so each can be for some nodes alone, and its own nodes (a Mul, a branch beside) take time only there.  A group that
@@ -10,14 +10,13 @@ are smoothed together, or none of them is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from qcompiler.auto.facts import ORDER, Problem
-from qcompiler.auto.second_order import WEIGHTS
 from qcompiler.graph.consumers import by_activation
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.pipeline.base import PassReport
@@ -49,15 +48,16 @@ def changed_nodes(reports: Sequence[PassReport]) -> dict[str, frozenset[str]]:
     }
 
 
-def with_forms(problem: Problem, reference: ir.Model, changed: Mapping[str, frozenset[str]]) -> Problem:
-    """The problem with a second form of its choices: after the transforms that change a group.
-
-    Choices of weights that are narrow in the file only have none, they are for small files.
+def with_forms(
+    problem: Problem, reference: ir.Model, changed: Mapping[str, frozenset[str]], names: Collection[str]
+) -> Problem:
+    """The problem with a second form of some choices: after the transforms that change a group.
 
     Args:
         problem: without transforms.
         reference: the prepared model.
         changed: names of nodes by transform, of a model in which it stood before everything.
+        names: of the choices.
     """
     own = [
         tuple(name for name in ORDER if changed.get(name, frozenset()) & set(group.nodes))
@@ -65,7 +65,7 @@ def with_forms(problem: Problem, reference: ir.Model, changed: Mapping[str, froz
     ]
     choices, bits = list(problem.choices), [problem.stored_bits]
     for at, choice in enumerate(problem.choices):
-        if not choice.words or choice.weight_only or WEIGHTS in choice.words:
+        if choice.name not in names:
             continue
         for transforms in sorted({each for each in own if each}):
             rows = np.array([each == transforms for each in own]) & problem.allowed[:, at]

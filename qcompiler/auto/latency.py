@@ -177,7 +177,7 @@ class _Measuring:
 
     def _extra(self, plain: Assignment, transformed: Assignment) -> Times:
         """``[groups]`` milliseconds of what transforms put into a model."""
-        one, other = (self.bench.build(each, rounded=True).deployed for each in (plain, transformed))
+        one, other = (self.bench.build(each, rounded=True).dialect for each in (plain, transformed))
         timing = self._timing(transformed)
         scale = self._float_ms() / timing.float_ms
         more = timing.ms * scale - self._relative_ms(plain)

@@ -1,95 +1,135 @@
-"""Which transform stands before everything else: chosen by uniform models, before single groups are measured.
+"""Which transforms are worth their nodes: settled by uniform models, before single groups are measured.
 
 A transform changes what every choice costs, so it must be settled first.  Transforms leave the float model as it is, so
-groups that stay in float lose nothing by it.
+groups that stay in float lose nothing by it.  Where time counts, those that have nodes of their own become a choice of
+single groups (``forms``); else the one that loses least stands before everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.facts import Problem
+from qcompiler.auto.facts import ORDER, Problem
+from qcompiler.auto.forms import changed_nodes, with_forms
 from qcompiler.auto.judge import Judge
-from qcompiler.auto.latency import measured_ms
 from qcompiler.auto.variants import PRODUCTS, Variant
+from qcompiler.graph.side_branch import CannotSplitError, hidden_of
+from qcompiler.graph.weighted import weighted_nodes
 
 PROBES = ("int8_static", "int8_dynamic")
 """Choices by whose uniform models transforms are compared, the first that there is."""
-FOR_PRODUCTS = ("smoothquant", "smoothquant,outlier_channels")
+FOR_PRODUCTS = ("smoothquant",)
+FOR_HIDDEN = ("outlier_channels", "smoothquant,outlier_channels")
+"""Where a function stands between two products."""
 FOR_CONVOLUTIONS = ("cross_layer_equalization",)
 WORTH = 0.9
 """Share of the loss without a transform above which one is not worth its nodes."""
 
 
-def choose_transform(
-    problem: Problem, bench: Builds, judge: Judge, settled: Settled
-) -> tuple[Variant, list[str]]:
-    """The transform that leaves uniform models the least loss, and what was compared, in words.
+@dataclass(frozen=True)
+class Transformed:
+    """What was settled.
 
-    Where speed is preferred it is that of the fastest uniform model that keeps the bound on the metric, if one does:
-    transforms have nodes of their own.
+    Attributes:
+        problem: with forms of choices where a transform is one of single groups.
+        variant: with the transform that stands before everything, if one does.
+        said: what was compared, in words.
     """
+
+    problem: Problem
+    variant: Variant
+    said: tuple[str, ...] = ()
+
+
+def choose_transform(bench: Builds, judge: Judge, settled: Settled) -> Transformed:
+    """Compare uniform models after transforms, and place the one that loses least."""
+    problem = bench.problem
     names = [choice.name for choice in problem.choices]
-    probe = next((name for name in PROBES if name in names), None)
-    if probe is None or bench.samples.calibration is None:
-        return Variant(), []
-    candidates = _candidates(problem, probe)
-    said: list[str] = []
-    if settled.prefer == "speed" and settled.bounds.max_drop is not None and candidates:
-        fastest, said = _fastest(problem, bench, judge, candidates, settled.bounds.max_drop)
-        if fastest is not None:
-            return fastest, said
-    losses: dict[str, float] = {}
-    for at, before in enumerate(("", *candidates)):
-        bench.tell("comparing transforms", at, 1 + len(candidates))
-        losses[before] = judge.surrogate(problem.uniform(probe), Variant(before))
-    best = min(losses, key=lambda name: losses[name])
-    chosen = best if losses[best] < WORTH * losses[""] else ""
-    said += [f"{_words(before, probe)}: surrogate {loss:.5f}" for before, loss in losses.items()]
-    return Variant(chosen), said if candidates else []
+    probes = [name for name in PROBES if name in names]
+    if not probes or bench.samples.calibration is None:
+        return Transformed(problem, Variant())
+    single = _times_count(settled)
+    found = _Comparison(bench, judge)
+    probe = min(probes, key=lambda name: found.loss("", name)) if single else probes[0]
+    candidates = _candidates(problem, bench.reference, probe)
+    best = min(("", *candidates), key=lambda before: found.loss(before, probe))
+    chosen = best if found.loss(best, probe) < WORTH * found.loss("", probe) else ""
+    said = tuple(found.said) if candidates else ()
+    if single and chosen and set(chosen.split(",")) <= set(ORDER):
+        changed = found.changed(chosen, probe)
+        return Transformed(with_forms(problem, bench.reference, changed, PROBES), Variant(), said)
+    return Transformed(problem, Variant(chosen), said)
 
 
-def _fastest(
-    problem: Problem, bench: Builds, judge: Judge, candidates: Sequence[str], most: float
-) -> tuple[Variant | None, list[str]]:
-    """Of uniform models of every probe the fastest that drops at most so much; None where none does."""
-    probes = [choice.name for choice in problem.choices if choice.name in PROBES]
-    wanted = [(before, probe) for probe in probes for before in ("", *candidates)]
-    figures = []
-    for at, (before, probe) in enumerate(wanted):
-        bench.tell("comparing transforms", at, len(wanted))
-        figures.append(_drop_and_time(problem, bench, judge, before, probe))
-    said = [
-        f"{_words(*pair)}: drop {drop:.5f}, {time:.3f} of float's time"
-        for pair, (drop, time) in zip(wanted, figures, strict=True)
-    ]
-    held = [(time, before) for (before, _), (drop, time) in zip(wanted, figures, strict=True) if drop <= most]
-    return (Variant(min(held)[1]) if held else None), said
+@dataclass
+class _Comparison:
+    """Uniform models of one choice after some transforms, each measured once and remembered."""
+
+    bench: Builds
+    judge: Judge
+
+    def __post_init__(self) -> None:
+        self._losses: dict[tuple[str, str], float] = {}
+
+    @property
+    def said(self) -> list[str]:
+        """What was measured, in words."""
+        return [
+            f"{','.join(filter(None, pair))}: surrogate {loss:.5f}" for pair, loss in self._losses.items()
+        ]
+
+    def loss(self, before: str, probe: str) -> float:
+        """The surrogate loss of a uniform model."""
+        if (before, probe) not in self._losses:
+            self.bench.tell("comparing transforms", len(self._losses))
+            uniform = self.bench.problem.uniform(probe)
+            self._losses[before, probe] = self.judge.surrogate(uniform, Variant(before))
+        return self._losses[before, probe]
+
+    def changed(self, before: str, probe: str) -> dict[str, frozenset[str]]:
+        """Names of the nodes that each transform changed."""
+
+        def look() -> dict[str, npt.NDArray[np.str_]]:
+            built = self.bench.build_variant(self.bench.problem.uniform(probe), Variant(before))
+            return {name: np.array(sorted(nodes)) for name, nodes in changed_nodes(built.passes).items()}
+
+        known = self.bench.journal.recall(f"changed/{before}/{probe}", look)
+        return {name: frozenset(map(str, nodes)) for name, nodes in known.items()}
 
 
-def _drop_and_time(
-    problem: Problem, bench: Builds, judge: Judge, before: str, probe: str
-) -> tuple[float, float]:
-    """Of one uniform model, remembered; time as a share of the float model's."""
-
-    def measured() -> dict[str, npt.NDArray[np.float64]]:
-        path = bench.build_variant(problem.uniform(probe), Variant(before)).path
-        return {"figures": np.array([judge.drop(path), measured_ms(path, bench, 1.0)])}
-
-    drop, time = bench.journal.recall(f"transform/{judge.metric.name}/{before}/{probe}", measured)["figures"]
-    return float(drop), float(time)
+def _times_count(settled: Settled) -> bool:
+    """Whether the time that transforms take is worth a choice for every group."""
+    bounds = settled.bounds
+    bounded = bounds.max_latency_ms is not None or bounds.max_latency_ratio is not None
+    return settled.prefer == "speed" or (bounded and settled.prefer == "accuracy")
 
 
-def _words(before: str, probe: str) -> str:
-    return ",".join(part for part in (before, probe) if part)
-
-
-def _candidates(problem: Problem, probe: str) -> Sequence[str]:
+def _candidates(problem: Problem, reference: ir.Model, probe: str) -> Sequence[str]:
     at = problem.choice(probe)
-    ops = {group.op_type for group, row in zip(problem.groups, problem.allowed, strict=True) if row[at]}
-    return (*(FOR_PRODUCTS if ops & PRODUCTS else ()), *(FOR_CONVOLUTIONS if "Conv" in ops else ()))
+    groups = [group for group, row in zip(problem.groups, problem.allowed, strict=True) if row[at]]
+    ops = {group.op_type for group in groups}
+    names = {node for group in groups for node in group.nodes}
+    return (
+        *(FOR_PRODUCTS if ops & PRODUCTS else ()),
+        *(FOR_HIDDEN if _has_hidden(reference, names) else ()),
+        *(FOR_CONVOLUTIONS if "Conv" in ops else ()),
+    )
+
+
+def _has_hidden(reference: ir.Model, names: Collection[str]) -> bool:
+    """Whether outlier channels can be taken out anywhere."""
+    for view in weighted_nodes(reference):
+        if view.name in names and view.node.op_type in PRODUCTS:
+            try:
+                hidden_of(view)
+            except CannotSplitError:
+                continue
+            return True
+    return False
