@@ -25,7 +25,7 @@ from qcompiler.pipeline.run import Pipeline, require_data
 from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.prepare import PrepareReport, prepare
 from qcompiler.prepare.select import select_nodes
-from qcompiler.remember import remembering
+from qcompiler.remember import Solved, remembering
 from qcompiler.request import CompileOptions, Request, resolve
 from qcompiler.result import CompileResult, Origin
 from qcompiler.samples import Samples, open_samples, require_runnable
@@ -74,6 +74,32 @@ def compile(
     if passes in (AUTO, [AUTO]) and recipe is None:
         return _searched(model, calibration, target, include, exclude, output, options, progress)
     request = resolve(passes, recipe, target, include, exclude)
+    return compile_request(model, request, calibration, output, options, progress)
+
+
+def compile_request(
+    model: str | Path | onnx.ModelProto | ir.Model,
+    request: Request,
+    calibration: object | None,
+    output: str | Path | None,
+    options: CompileOptions = DEFAULT_OPTIONS,
+    progress: Progress | None = None,
+    solved: Solved | None = None,
+) -> CompileResult:
+    """:func:`compile` of what is resolved already.
+
+    Args:
+        model: as there.
+        request: passes, target and nodes.
+        calibration: as there.
+        output: as there.
+        options: as there.
+        progress: as there.
+        solved: what other pipelines over the same model and data have solved: not solved again, and added to.
+
+    Raises:
+        QCompilerError: as there.
+    """
     path = output_path(model, output, request.target.suffix)
     side_files = read_side_files(model, path)
     source = load_model(model)
@@ -83,7 +109,7 @@ def compile(
     with spooling(path.parent):
         prepared = _prepared(source, request, samples, options)
     pipeline = _pipeline(source, request, samples, progress)
-    remembered = remembering(pipeline, path, options, request)
+    remembered = remembering(pipeline, path, options, request, solved)
     with within(options.max_ram_bytes), spooling(path.parent), staged(path.parent) as stage, remembered:
         built = build(pipeline, stage / path.name, (), external=options.external)
         built, speed = never_slower(built, pipeline, model, samples, options)

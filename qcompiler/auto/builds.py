@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
+import shutil
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +15,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qcompiler.auto.facts import Assignment, Problem
+from qcompiler.auto.form import form_for
 from qcompiler.auto.recipe import recipe_text, words
+from qcompiler.auto.schedule import Schedule
 from qcompiler.auto.variants import Variant
 from qcompiler.backends.base import Target
-from qcompiler.build import Build, build
+from qcompiler.build import Build, build, lower
 from qcompiler.calibration.collect import Progress
 from qcompiler.calibration.requests import Request
 from qcompiler.calibration.statistics import Answer
@@ -27,6 +33,8 @@ from qcompiler.samples import Samples
 from qcompiler.sequential import SEARCH
 from qcompiler.sequential.work import FLOAT_FOLDER
 
+TELL_SECONDS = 0.5
+"""Between two estimates of the time that is left."""
 KEPT_BUILDS = 3
 """Builds whose graphs stay in memory; the files of all stay."""
 
@@ -44,10 +52,13 @@ class Builds:
         folder: for models and what is remembered.
         journal: what was solved and measured.
         threads: of sessions that are measured.
+        seen: statistics of the float model.
         progress: whom to tell.
         variant: the pipeline that is built where no other is asked for.
-        total: steps of the whole search, as far as can be told.
-        done: those that are done.
+        schedule: how long all takes.
+        name: of the files; an index and weights beside a graph are as long as the names in them, so it is the output's.
+        external: whether weights go to a file of their own; None decides by size.
+        least: the smallest model, where a size is bounded.
     """
 
     reference: ir.Model
@@ -60,18 +71,26 @@ class Builds:
     threads: int = 1
     progress: Progress | None = None
     variant: Variant = field(default_factory=Variant)
-    total: int = 1
-    done: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+    name: str = ""
+    external: bool | None = None
+    least: Least | None = None
     _kept: OrderedDict[str, Build] = field(default_factory=OrderedDict)
-    _seen: dict[Request, Answer] = field(default_factory=dict)
+    seen: dict[Request, Answer] = field(default_factory=dict)
+    _told: float = -math.inf
 
     @property
     def float_path(self) -> Path:
         """The prepared float model, written when it is first asked for."""
         path = self.folder / FLOAT_FOLDER / "float.onnx"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_model(self.reference.clone(), path)
+            unfinished = path.parent.with_name(
+                f"{FLOAT_FOLDER}.tmp"
+            )  # a search that is killed here finds none
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            write_model(self.reference.clone(), unfinished / path.name)
+            unfinished.rename(path.parent)
         return path
 
     def build(self, assignment: Assignment, *, rounded: bool = False) -> Build:
@@ -90,44 +109,61 @@ class Builds:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    def advance(self, steps: int = 1) -> None:
-        """Say that so many steps of the whole search are done: a build with what is measured of it is one."""
-        self.done += steps
-        self.total = max(self.total, self.done + 1)
-        self.tell(SEARCH, self.done, self.total)
-
     def tell(self, label: str, done: int = 0, total: int | None = None) -> None:
-        """Say what is done to whoever follows the progress."""
-        if self.progress is not None:
-            self.progress(label, done, total)
+        """Say what is done to whoever follows the progress, and about how much time the whole search still takes."""
+        if self.progress is None:
+            return
+        self.schedule.follow(label, done, total)
+        self.progress(label, done, total)
+        now = time.monotonic()
+        if now - self._told > TELL_SECONDS:
+            self._told = now
+            self.progress(SEARCH, *self.schedule.in_tenths())
+
+    def lowered(self, assignment: Assignment, *, rounded: bool = False) -> ir.Model:
+        """The model of an assignment as its target would write it, in memory alone."""
+        steps = self.variant.steps(self.problem, self.reference, assignment, rounded=rounded)
+        return lower(self._pipeline(steps)).deployed
 
     def _build(self, steps: Sequence[Selected], folder: Path) -> Build:
-        pipeline = Pipeline(
+        folder.mkdir(parents=True, exist_ok=True)
+        name = self.name or f"model{self.target.suffix}"
+        return build(self._pipeline(steps), folder / name, (), external=self.external)
+
+    def _pipeline(self, steps: Sequence[Selected]) -> Pipeline:
+        return Pipeline(
             self.reference,
             [step.item for step in steps],
-            self.target,
+            form_for(self.target, steps),
             self.selected,
             self.samples.calibration,
             self.samples.batches,
-            self.progress,
+            None if self.progress is None else self.tell,
             self.journal,
             own=selections(self.reference, steps),
-            owners=_owners(steps),
-            seen=self._seen,
+            owners=owners_of(steps),
+            seen=self.seen,
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        return build(pipeline, folder / f"model{self.target.suffix}", (), external=None)
 
 
-def _owners(steps: Sequence[Selected]) -> list[str]:
-    """What decides the codes that a pass solves: its words, those of its kind beside it, and transforms before."""
-    before = " ".join(words(step.item, step.item.name) for step in steps if not step.item.quantizes)
-    spelled = [f"{before} {words(step.item, step.item.name)}".strip() for step in steps]
+def owners_of(steps: Sequence[Selected]) -> list[str]:
+    """What decides the codes that a pass solves: its words, those of its kind beside it, and transforms before.
+
+    What transforms find themselves depends on what follows them; and so does everything behind one that is for some
+    nodes alone (awq prepares them for their formats): these share nothing with other pipelines.
+    """
+    spelled = [words(step.item, step.item.name) for step in steps]
+    transforms = [not step.item.quantizes for step in steps]
+    whole = hashlib.sha256(recipe_text(steps, "").encode()).hexdigest()[:16]
+    if any(step.is_partial and transform for step, transform in zip(steps, transforms, strict=True)):
+        return [f"{whole} {text}" for text in spelled]
+    before = " ".join(itertools.compress(spelled, transforms))
+    own = [f"{before} {text}".strip() for text in spelled]
     kinds = [type(step.item) for step in steps]
-    static = [
-        " ".join(text for text, kind in zip(spelled, kinds, strict=True) if kind is own) for own in kinds
-    ]
+    of_kind = {
+        kind: " ".join(text for text, each in zip(own, kinds, strict=True) if each is kind) for kind in kinds
+    }
     return [
-        text if issubclass(kind, WeightOnly) else both
-        for text, kind, both in zip(spelled, kinds, static, strict=True)
+        f"{whole} {text}" if transform else text if issubclass(kind, WeightOnly) else of_kind[kind]
+        for text, kind, transform in zip(own, kinds, transforms, strict=True)
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from qcompiler.auto.variants import Variant
 from qcompiler.backends.base import Session
 from qcompiler.result import manifest_path, result_files
 
+Figures = dict[str, npt.NDArray[np.float64]]
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -27,11 +31,13 @@ class Judged:
         value: of the metric.
         surrogate: the loss that estimates are in, of the whole model.
         totals: with the drop of the metric as its loss.
+        seconds: it took to build and to measure it.
     """
 
     value: float
     surrogate: float
     totals: Totals
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Judge:
         float_value: the metric of the float model.
         timed: whether models of the target can be timed on this machine.
         float_ms: what one run of the float model counts as; 0 until a table of latencies says so.
+        uniform: models of one choice everywhere that were judged so far.
     """
 
     bench: Builds
@@ -53,6 +60,7 @@ class Judge:
     float_value: float
     timed: bool
     float_ms: float = 0.0
+    uniform: dict[str, Judged] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bench: Builds, metric: Metric) -> Judge:
@@ -64,7 +72,11 @@ class Judge:
         yardstick = Yardstick.of(
             bench.reference, loss_feeds(bench), kind=metric.surrogate, threads=bench.threads
         )
-        value = metric.measure(_open(bench, bench.float_path))
+
+        def measured() -> Figures:
+            return {"value": np.array(metric.measure(_open(bench, bench.float_path)), np.float64)}
+
+        value = float(bench.journal.recall(f"float/{metric.name}", measured)["value"])
         timed = not (bench.target.caveat() or bench.target.untimed)
         return cls(bench, metric, yardstick, value, timed)
 
@@ -80,6 +92,25 @@ class Judge:
         totals = Totals(size_of(path), self.latency_ms(path), self.metric.loss(value, self.float_value))
         return Judged(value, self.yardstick.loss(session), totals)
 
+    def judge_once(self, key: str, path: Callable[[], Path]) -> Judged:
+        """The same, from the journal where it was measured before.
+
+        Args:
+            key: what tells the model from others of the search.
+            path: builds it, if need be.
+        """
+
+        def measured() -> Figures:
+            started = time.monotonic()
+            made = self.judge(path())
+            totals, seconds = made.totals, time.monotonic() - started
+            figures = [made.value, made.surrogate, totals.size_bytes, totals.latency_ms, totals.loss, seconds]
+            return {"figures": np.array(figures, np.float64)}
+
+        figures = self.bench.journal.recall(f"judged/{self.metric.name}/{key}", measured)["figures"]
+        value, surrogate, size_bytes, latency_ms, loss, seconds = (float(each) for each in figures)
+        return Judged(value, surrogate, Totals(size_bytes, latency_ms, loss), seconds)
+
     def drop(self, path: Path) -> float:
         """What the metric of one model loses."""
         session = self.bench.target.session(path, threads=self.bench.threads)
@@ -88,7 +119,7 @@ class Judge:
     def surrogate(self, assignment: Assignment, variant: Variant) -> float:
         """The surrogate loss of an assignment's model, remembered."""
 
-        def measured() -> dict[str, npt.NDArray[np.float64]]:
+        def measured() -> Figures:
             built = self.bench.build_variant(assignment, variant)
             session = self.bench.target.session(built.path, threads=self.bench.threads)
             return {"loss": np.array([self.yardstick.loss(session)])}

@@ -38,17 +38,17 @@ _FORMAT = "1"
 def cached_timing(key: str, measure: Callable[[], Timing], journal: Journal) -> Timing:
     """The timing under ``key``, measured where no file has it.
 
-    What is steady is kept for other searches, and everything in the journal of this one.
+    What is steady is kept for other searches, and everything in the journal of this one, which goes on with it
+    whatever others measure meanwhile.
     """
     path = cache_folder() / f"{key}.json"
-    known = _read(path)
-    if known is not None:
-        return known
 
     def solve() -> dict[str, npt.NDArray[np.uint8]]:
-        found = measure()
-        if found.steady:
-            _publish(path, found)
+        found = _read(path)
+        if found is None:
+            found = measure()
+            if found.steady:
+                _publish(path, found)
         return {"timing": np.frombuffer(_written(found).encode(), np.uint8)}
 
     kept = np.asarray(journal.recall(f"latency/{key}", solve)["timing"], np.uint8)

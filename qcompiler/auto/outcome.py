@@ -12,8 +12,9 @@ from pathlib import Path
 from qcompiler.auto.facts import FLOAT, Assignment, Front, Group, Totals
 from qcompiler.auto.form import form_for
 from qcompiler.auto.judge import Judged
-from qcompiler.auto.loop import Candidate, Loop
+from qcompiler.auto.loop import Loop
 from qcompiler.auto.recipe import recipe_text, words, write_recipe
+from qcompiler.auto.tried import Candidate
 from qcompiler.errors import UnsupportedError
 from qcompiler.package.write import cannot_write
 from qcompiler.result import CompileResult
@@ -106,7 +107,7 @@ def publish(loop: Loop, kept: Kept, front: Front | None) -> SearchResult:
     best = loop.best
     if best is None:
         raise UnsupportedError(_nothing(loop))
-    published = best.result.save(kept.path.parent)
+    published = loop.compiler.result(best.steps).save(kept.path.parent)
     recipe = kept.path.with_suffix(".recipe.yaml")
     target = form_for(loop.bench.target, best.steps)
     text = recipe_text(best.steps, words(target, target.name), _note(loop, best), kept.include, kept.exclude)
@@ -154,7 +155,8 @@ def _note(loop: Loop, best: Candidate) -> str:
 def _nothing(loop: Loop) -> str:
     near = loop.nearest
     if near is None:
-        return "no model that was tried passes verification; look at qcompile inspect, or give better data."
+        first = f" ({loop.failures[0]})" if loop.failures else ""
+        return f"no model that was tried passes verification{first}; look at qcompile inspect, or give better data."
     return (
         f"no model of {len(loop.tried)} that were tried keeps the bounds; the nearest has {', '.join(near.broken)}. "
         "Give more, or drop a bound."

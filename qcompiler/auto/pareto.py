@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from qcompiler.auto.facts import Front, FrontPoint, Prefer, Totals
-from qcompiler.auto.loop import Candidate, Loop
+from qcompiler.auto.loop import Loop
 from qcompiler.auto.solve import Limits, Solution, solve
+from qcompiler.auto.tried import Candidate
 
 STEPS = 8
 """Limits of the loss for which the smallest and the fastest model are asked for."""
@@ -23,7 +24,7 @@ def trace_front(loop: Loop) -> Front:
     """Solve for many limits, keep what nothing beats, and measure a few of these."""
     solutions = list(_undominated(_solutions(loop)))
     for solution in _worth_measuring(solutions):
-        loop.verify(solution, loop.measured.estimates)
+        loop.verify(solution)
     measured = _by_assignment(loop)
     for made in measured.values():
         if made.solution.picked.tobytes() not in {each.picked.tobytes() for each in solutions}:

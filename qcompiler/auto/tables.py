@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from qcompiler.auto.bounds import Settled, refusal
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.facts import Estimates, Problem, Table, Totals
+from qcompiler.auto.facts import Assignment, Estimates, Problem, Table, Totals
 from qcompiler.auto.forms import uniform_names
 from qcompiler.auto.judge import Judge, Judged
 from qcompiler.auto.latency import latency_table
 from qcompiler.auto.sensitivity import loss_table
 from qcompiler.auto.sizes import size_table
-
-CANDIDATES = 8
-"""Models that a search compiles, about."""
+from qcompiler.auto.solve import Infeasible, Limits, solve
 
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
 """A uniform model's loss is seldom further from the sum of its groups'; beyond, one of the two is noise."""
@@ -35,49 +35,61 @@ class Measured:
     estimates: Estimates
     uniform: Mapping[str, Judged]
 
+    @classmethod
+    def early(cls, problem: Problem, uniform: Mapping[str, Judged]) -> Measured:
+        """What a search knows that is interrupted before groups were measured."""
+        nothing = np.where(problem.allowed, 0.0, np.nan)
+        return cls(Estimates(nothing, nothing, nothing), uniform)
 
-def measure(problem: Problem, bench: Builds, judge: Judge) -> Measured:
-    """Measure sizes, latencies and losses of every choice of every group, and uniform models as they are deployed."""
-    count = len(problem.choices)
-    bench.total = bench.done + 4 * count + CANDIDATES
+
+def measure(problem: Problem, bench: Builds, judge: Judge, settled: Settled) -> Measured:
+    """Measure sizes, latencies and losses of every choice of every group, and uniform models as they are deployed.
+
+    Raises:
+        UnsupportedError: the bounds on size, latency and bits exclude each other; known before losses are measured.
+    """
     base_bytes, sizes = size_table(problem, bench)
-    bench.advance(count)
     latency = latency_table(problem, bench) if judge.timed else None
-    bench.advance(count)
-    judge.float_ms = 0.0 if latency is None else latency.float_ms
-    uniform = judge_uniform(problem, bench, judge)
-    loss = corrected_losses(problem, loss_table(problem, bench, judge.metric), uniform)
-    bench.advance(count)
-    if latency is None:
-        still = np.where(problem.allowed, 0.0, np.nan)
-        return Measured(Estimates(sizes, still, loss, Totals(base_bytes, 0.0, 0.0)), uniform)
-    base = Totals(base_bytes, latency.base_ms, 0.0)
-    return Measured(Estimates(sizes, latency.table, loss, base, tuple(latency.boundaries)), uniform)
+    still = np.where(problem.allowed, 0.0, np.nan)
+    estimates = Estimates(sizes, still, still, Totals(base_bytes, 0.0, 0.0))
+    if latency is not None:
+        judge.float_ms = latency.float_ms
+        base = Totals(base_bytes, latency.base_ms, 0.0)
+        estimates = Estimates(sizes, latency.table, still, base, tuple(latency.boundaries))
+    refuse_impossible(problem, estimates, settled.limits(judge.float_totals))
+    judge_uniform(problem, bench, judge)
+    bench.schedule.begin("losses")
+    loss = corrected_losses(problem, loss_table(problem, bench, judge.metric), judge.uniform)
+    bench.schedule.end(steps=len(judge.uniform))
+    return Measured(replace(estimates, loss=loss), judge.uniform)
 
 
-def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> dict[str, Judged]:
+def refuse_impossible(problem: Problem, estimates: Estimates, limits: Limits) -> None:
+    """Refuse limits that no assignment keeps.
+
+    Raises:
+        UnsupportedError: says what is possible.
+    """
+    if limits.given() and isinstance(found := solve(problem, estimates, limits, "size"), Infeasible):
+        raise refusal(found)
+
+
+def judge_uniform(problem: Problem, bench: Builds, judge: Judge) -> None:
     """Models of one choice everywhere, as they are deployed; from the journal where they were judged before."""
-    found, names = {}, uniform_names(problem)
+    names, schedule = uniform_names(problem), bench.schedule
+    schedule.plan("uniform", len(names))
+    schedule.plan("losses", len(names))
     for at, name in enumerate(names):
         bench.tell("measuring uniform models", at, len(names))
-        bench.advance()
-        found[name] = remembered(bench, judge, f"uniform/{name}", problem.uniform(name))
-    return found
+        schedule.begin("uniform")
+        assignment = problem.uniform(name)
+        judged = judge.judge_once(f"uniform/{name}", partial(_built, bench, assignment))
+        schedule.end(judged.seconds)
+        judge.uniform[name] = judged
 
 
-def remembered(bench: Builds, judge: Judge, key: str, assignment: Mapping[str, str]) -> Judged:
-    """A judgement that a search which goes on does not make again."""
-
-    def make() -> dict[str, Table]:
-        path: Path = bench.build(assignment).path
-        made = judge.judge(path)
-        totals = made.totals
-        figures = [made.value, made.surrogate, totals.size_bytes, totals.latency_ms, totals.loss]
-        return {"figures": np.array(figures, np.float64)}
-
-    figures = bench.journal.recall(f"judged/{judge.metric.name}/{key}", make)["figures"]
-    value, surrogate, size_bytes, latency_ms, loss = (float(each) for each in figures)
-    return Judged(value, surrogate, Totals(size_bytes, latency_ms, loss))
+def _built(bench: Builds, assignment: Assignment) -> Path:
+    return bench.build(assignment).path
 
 
 def corrected_losses(problem: Problem, loss: Table, uniform: Mapping[str, Judged]) -> Table:

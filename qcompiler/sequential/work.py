@@ -63,11 +63,17 @@ def _kept_unless_done(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if any(_holds_work(path) for path in folder.iterdir()):
-            logger.warning("what was solved is kept in %s: the same compile goes on from there", folder)
+            _say(folder, "what was solved is kept in %s: the same compile goes on from there", folder)
             raise
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(folder: Path, message: str, *details: object) -> None:
+    """A hint for the user, unless the folder lies within that of a search: what is kept is for that one to say."""
+    within = any(each.suffix == ".work" and (each / LOCK_FILE).exists() for each in folder.parents)
+    logger.log(logging.INFO if within else logging.WARNING, message, *details)
 
 
 def _holds_work(path: Path) -> bool:
@@ -114,7 +120,7 @@ def _discard_other(folder: Path, key: Key) -> None:
     except (OSError, ValueError):
         found = {}
     if found == key:
-        logger.warning("%s holds part of this compile, which was interrupted: going on from there", folder)
+        _say(folder, "%s holds part of this compile, which was interrupted: going on from there", folder)
         return
     other = [name for name in key if found.get(name) != key[name]] if isinstance(found, dict) else []
     logger.warning(

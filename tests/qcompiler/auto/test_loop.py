@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,13 +13,14 @@ import pytest
 from qcompiler.auto.bounds import settle
 from qcompiler.auto.facts import Bounds, Choice, Estimates, FrontPoint, Group, Problem, Totals
 from qcompiler.auto.judge import Judged
-from qcompiler.auto.loop import Candidate, Loop
+from qcompiler.auto.loop import Loop
 from qcompiler.auto.pareto import _front
+from qcompiler.auto.schedule import Schedule
 from qcompiler.auto.solve import Solution
 from qcompiler.auto.tables import Measured
+from qcompiler.auto.tried import Candidate
 from qcompiler.auto.variants import Variant
 from qcompiler.errors import UnsupportedError
-from qcompiler.result import CompileResult
 
 pytest.importorskip("scipy")
 
@@ -52,7 +54,7 @@ class StandIn(Loop):
     sums: list[float] = field(default_factory=list)
 
     def verify(
-        self, solution: Solution, estimates: Estimates, variant: Variant | None = None
+        self, solution: Solution, variant: Variant | None = None, foretold: Totals | None = None
     ) -> Candidate | None:
         key = (variant or self.variant).name, solution.picked.tobytes()
         if key in self.tried:
@@ -62,14 +64,16 @@ class StandIn(Loop):
         totals = Totals(total.size_bytes + 7, total.latency_ms * 1.2, self.drop_of(total.loss))
         broken = self.settled.broken(totals, solution.bits, self.judge.float_totals)
         judged = Judged(0.0, total.loss, totals)
-        made = Candidate(solution, self.variant, (), total, judged, broken, cast(CompileResult, None))
+        made = Candidate(solution, self.variant, (), total, judged, broken, Path())
         self.tried[key] = made
         self._keep(made)
         return made
 
 
 def searched(bounds: Bounds, drop_of: Any, seed: int = 0, rounds: int = 8) -> StandIn:
-    bench = SimpleNamespace(problem=problem(), variant=Variant(), samples=SimpleNamespace(calibration=None))
+    bench = SimpleNamespace(
+        problem=problem(), variant=Variant(), samples=SimpleNamespace(calibration=None), schedule=Schedule()
+    )
     judge = SimpleNamespace(
         float_totals=Totals(10600.0, 25.0, 0.0),
         timed=True,

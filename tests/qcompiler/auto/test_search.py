@@ -169,7 +169,7 @@ def test_a_search_that_goes_on_measures_nothing_again(
         with pytest.raises(KeyboardInterrupt):
             search(model, data, bounds=Bounds(max_bits=4.4), metric="kl", output=tmp_path, options=QUICK)
     assert (tmp_path / ".net.qc.work").is_dir()
-    monkeypatch.setattr("qcompiler.auto.search._candidate", dies)
+    monkeypatch.setattr("qcompiler.auto.compiled.compile_request", dies)
     monkeypatch.setattr("qcompiler.pipeline.run.collect", lambda *_, **__: pytest.fail("calibrated again"))
     monkeypatch.setattr("qcompiler.auto.judge.Judge.judge", lambda *_: pytest.fail("judged again"))
     with pytest.raises(KeyboardInterrupt):
