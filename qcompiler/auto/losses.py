@@ -143,10 +143,10 @@ class Yardstick:
             CalibrationError: no feeds, or they do not fit.
             UnsupportedError: the model has no float output.
         """
-        from qcompiler.verify.observed import OracleModel
+        from qcompiler.auto.streams import float_session
 
         made = cls(judged_outputs(reference), feeds, kind)
-        made.learn(OracleModel(reference, threads=threads).session(made.outputs))
+        made.learn(float_session(reference, made.outputs, threads=threads))
         return made
 
     def learn(self, session: Session) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,27 @@ def loss_table(problem: Problem, bench: Workbench, metric: Metric) -> Table:
                 else None
             )
             table[row, column] = measuring.of_group(group) if known is None else known
+        if not choice.weight_only:
+            _share_out(problem, measuring, table[:, column])
     return table
+
+
+def _share_out(problem: Problem, measuring: _Measuring, losses: Table) -> None:
+    """Let groups that read one activation lose together what they do together.
+
+    Each alone loses what codes of the activation cost all of them.
+
+    Args:
+        problem: names the groups.
+        measuring: of one choice.
+        losses: ``[groups]`` of it, changed in place.
+    """
+    for rows in problem.shared:
+        known = [row for row in rows if np.isfinite(losses[row])]
+        together = measuring.of_groups([problem.groups[row] for row in known]) if len(known) > 1 else None
+        alone = float(losses[known].sum())
+        if together is not None and alone > 0:
+            losses[known] *= together / alone
 
 
 def _following(problem: Problem, column: int, anchors: Anchors, energy: Table, loss: Table) -> float | None:
@@ -95,13 +115,13 @@ def _following(problem: Problem, column: int, anchors: Anchors, energy: Table, l
 
 def loss_feeds(bench: Workbench) -> list[Feed]:
     """The feeds that losses are measured on, held in memory."""
+    from qcompiler.auto.streams import float_session
     from qcompiler.backends.run_feed import run_feed
-    from qcompiler.verify.observed import OracleModel
 
     source = bench.samples.calibration or bench.samples.held_out
     candidates = first_feeds(source, FEEDS)
     names = judged_outputs(bench.reference)
-    session = OracleModel(bench.reference, threads=bench.threads).session(names[:1])
+    session = float_session(bench.reference, names[:1], threads=bench.threads)
     rows, samples, kept = 0, 0, []
     for index, feed in enumerate(candidates):
         kept.append(feed)
@@ -127,6 +147,22 @@ class _Measuring:
     def of_group(self, group: Group) -> float:
         key = f"loss/{self.yardstick.kind}/{self.choice.words}/{group.name}"
         return recalled_number(self.bench, key, lambda: self._measured(group))
+
+    def of_groups(self, groups: Sequence[Group]) -> float | None:
+        """Loss of several groups at once; None where they cannot be switched."""
+
+        def measure() -> float:
+            board = self._switchboard()
+            if board is None:
+                return math.nan
+            board.switch([group.name for group in groups])
+            return self.yardstick.of_outputs(board.outputs(self.yardstick.feeds))
+
+        names = "|".join(group.name for group in groups)
+        found = recalled_number(
+            self.bench, f"loss/{self.yardstick.kind}/{self.choice.words}/{names}", measure
+        )
+        return None if math.isnan(found) else found
 
     def energy(self, group: Group, energies: Energies) -> float:
         """Energy of the group's errors; NaN where they are not errors of the weights that the float model has."""

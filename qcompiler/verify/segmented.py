@@ -87,7 +87,7 @@ class SegmentedSession(Session):
 
     def _run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> None:
         known, wanted = dict(feeds), set(names)
-        for part in _slices(self._model, names, self._cuts):
+        for part in slices(self._model, names, self._cuts):
             session = self._open(part)
             made = session.run({name: known[name] for name in session.input_names})
             del session
@@ -116,21 +116,21 @@ def _depending_on_inputs(model: ir.Model) -> list[str]:
     return names
 
 
-def _slices(model: ir.Model, names: Sequence[str], cuts: Sequence[Sequence[str]]) -> list[ir.Model]:
+def slices(model: ir.Model, names: Sequence[str], cuts: Sequence[Sequence[str]]) -> list[ir.Model]:
     """The models to run one after another, up to the last that makes one of ``names``."""
     values = tappable_values(model)
     present = [[name for name in cut if name in values] for cut in cuts]
     at = _parts(model, present)
     last = max(at[name] for name in names)
-    slices = []
+    found = []
     for index in range(last + 1):
         handed_on = present[index] if index < last else []
         wanted = dict.fromkeys([*handed_on, *(name for name in names if at[name] == index)])
         known = present[index - 1] if index else []
         unknown = [name for name in wanted if name not in known]
         if unknown:
-            slices.append(slice_model(model, known, unknown))
-    return slices
+            found.append(slice_model(model, known, unknown))
+    return found
 
 
 def _parts(model: ir.Model, cuts: Sequence[Sequence[str]]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from qcompiler.prepare import prepare
 from qcompiler.request import CompileOptions
 from qcompiler.verify import segmented
 from qcompiler.verify.observed import OracleModel
-from qcompiler.verify.segmented import SegmentedSession, _slices, note_cuts, noted_cuts, weight_bytes
+from qcompiler.verify.segmented import SegmentedSession, note_cuts, noted_cuts, slices, weight_bytes
 
 TINY = Shape(layers=3, hidden=64, inner=176, heads=4, kv_heads=2, vocabulary=101, context=32)
 
@@ -80,7 +80,7 @@ def test_sizes_are_found_without_leaving_the_segments(model: ir.Model) -> None:
 def test_a_segment_holds_its_own_weights(model: ir.Model) -> None:
     total = weight_bytes(model)
     note_cuts(model, large_bytes=0)
-    parts = _slices(model, ["logits"], noted_cuts(model))
+    parts = slices(model, ["logits"], noted_cuts(model))
     assert sum(weight_bytes(part) for part in parts) < 1.5 * total  # masks and tables are repeated
     assert max(weight_bytes(part) for part in parts) < total / 3
 
