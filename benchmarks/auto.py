@@ -30,6 +30,9 @@ LOW_BIT = tuple(
 )
 """Every uniform assignment of at most 4 bits a weight; int4 has 4.16 and more."""
 
+JUDGED = 3
+"""Of so many STS-B pairs a search sees one."""
+
 Ids = npt.NDArray[np.int64]
 
 
@@ -99,7 +102,11 @@ def _language(place: Place, title: str, model: Path, calibration: Ids, ids: Ids,
 
 
 def minilm(place: Place) -> list[Row]:
-    """Calibrated on 100 sentences of STS-B dev, searched with 200 pairs, scored on 400 others."""
+    """Calibrated on 100 sentences of STS-B dev, searched with 450 pairs, scored on 900 others.
+
+    The file is in the order of its sources, so pairs are dealt out in turns: the first 200 are far easier than the rest
+    (float: 0.938 against 0.849).
+    """
     from benchmarks.minilm import EVERY, read_pairs
     from qcompiler.models import minilm as encoder
 
@@ -109,25 +116,27 @@ def minilm(place: Place) -> list[Row]:
     known = pairs.select(slice(None, None, EVERY))
     others = pairs.select([row for row in range(len(pairs.first)) if row % EVERY])
 
-    def in_turns(rows: slice) -> dict[str, npt.NDArray[np.generic]]:
+    def in_turns(rows: list[int]) -> dict[str, npt.NDArray[np.generic]]:
         part = others.select(rows)
         sentences = [text for both in zip(part.first, part.second, strict=True) for text in both]
         return {**encoder.tokenize(sentences, 64), "scores": np.repeat(part.similarity, 2)}
 
+    rows = range(len(others.first))
     case = Case(
         title="all-MiniLM-L6-v2",
         model=model,
         calibration=save_samples(
             place.scratch / "calibration.npz", encoder.tokenize([*known.first, *known.second][::3], 64)
         ),
-        judged=save_samples(place.scratch / "judged.npz", in_turns(slice(0, 200))),
-        scored=save_samples(place.scratch / "scored.npz", in_turns(slice(200, 600))),
+        judged=save_samples(place.scratch / "judged.npz", in_turns([*rows[::JUDGED]])),
+        scored=save_samples(place.scratch / "scored.npz", in_turns([row for row in rows if row % JUDGED])),
         metric="spearman",
         scratch=place.scratch,
     )
     uniform = (
         "int8_dynamic",
         "smoothquant,int8_dynamic",
+        "outlier_channels,int8_dynamic",
         "smoothquant,outlier_channels,int8_dynamic",
         "smoothquant,outlier_channels,int8_static",
     )
@@ -167,7 +176,7 @@ QUESTIONS = {
     "minilm": _question(
         "minilm",
         "A search on all-MiniLM-L6-v2",
-        "calibrated on 100 sentences of STS-B dev, searched with 200 pairs, scored on 400 others",
+        "calibrated on 100 sentences of STS-B dev, searched with 450 pairs, scored on 900 others",
         minilm,
     ),
 }

@@ -29,7 +29,9 @@ from qcompiler.measure.sessions import session_runner, timing_session
 from qcompiler.prepare import prepare
 
 Array = npt.NDArray[np.generic]
-ROUNDS = 21
+ROUNDS, SECONDS = 201, 120.0
+"""Of all models of a table in turns, at most."""
+
 _PROGRAM = "from qcompiler.cli import main; main()"
 
 
@@ -77,15 +79,34 @@ def answered(
         by_hand: how many of the worst nodes of the first uniform model a user would leave in float by ``--exclude``.
     """
     scoring = Scoring.of(case)
-    rows = [Row(name="float", scores=Scores(own={case.metric: scoring.score(case.model)}))]
-    rows += [_searched(case, scoring, options) for options in searches]
-    rows += [_compiled(case, scoring, words) for words in uniform]
+    made = [_searched(case, options, f"auto_{at}") for at, options in enumerate(searches)]
+    made += [_compiled(case, words, f"uniform_{at}") for at, words in enumerate(uniform)]
     for count, names in excluded(case, uniform[0], by_hand):
         flags = [word for name in names for word in ("--exclude", name)]
-        rows.append(
-            _compiled(case, scoring, uniform[0], flags, f"{uniform[0]}, {count} worst nodes excluded")
-        )
-    return rows
+        title = f"{uniform[0]}, {count} worst nodes excluded"
+        made.append(_compiled(case, uniform[0], f"excluded_{count}", flags, title))
+    speeds = scoring.speeds([each.path for each in made])
+    rows = [_row(each, scoring, speed) for each, speed in zip(made, speeds, strict=True)]
+    return [Row(name="float", scores=Scores(own={case.metric: scoring.score(case.model)})), *rows]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that is to be scored.
+
+    Attributes:
+        name: of its row.
+        path: of the model.
+        more: figures beside its score.
+        seconds: that making it took.
+        peak_bytes: the most memory that making it held.
+    """
+
+    name: str
+    path: Path
+    more: Mapping[str, float]
+    seconds: float
+    peak_bytes: int
 
 
 @dataclass
@@ -111,19 +132,26 @@ class Scoring:
         session: Session = open_file(path, session_options(threads=1))
         return self.metric.measure(session)
 
-    def speed(self, path: Path) -> Speed:
-        """Against the float model, in turns."""
-        runners = {
-            name: session_runner(timing_session(model, threads=1), [self.feed])
-            for name, model in (("float", self.case.model), ("model", path))
-        }
-        found = measure_latency(runners, rounds=ROUNDS)
-        ratio = speed_ratio(found["float"], found["model"])
-        return Speed(median=ratio.median, low=ratio.low, high=ratio.high, latency_ms=found["model"].median_ms)
+    def speeds(self, paths: Sequence[Path]) -> list[Speed]:
+        """All of them and the float model in turns, so that models which differ by a per cent are told apart."""
+        models = [self.case.model, *paths]
+        sessions = [timing_session(model, threads=1) for model in models]
+        runners = {str(at): session_runner(session, [self.feed]) for at, session in enumerate(sessions)}
+        found = measure_latency(runners, rounds=ROUNDS, max_seconds=SECONDS, clock=time.thread_time)
+        ratios = [speed_ratio(found["0"], found[str(at)]) for at in range(1, len(models))]
+        return [
+            Speed(
+                median=ratio.median,
+                low=ratio.low,
+                high=ratio.high,
+                latency_ms=found[str(at)].median_ms,
+            )
+            for at, ratio in enumerate(ratios, start=1)
+        ]
 
 
-def _searched(case: Case, scoring: Scoring, options: Sequence[str]) -> Row:
-    output = case.scratch / "auto" / "model.qc.onnx"
+def _searched(case: Case, options: Sequence[str], folder: str) -> Made:
+    output = case.scratch / folder / "model.qc.onnx"
     words = ["--passes", "auto", "--metric", case.metric, "--metric-data", str(case.judged), *options]
     facts, seconds, peak = _run(case, words, output)
     predicted, measured = facts["predicted"], facts["measured"]
@@ -133,27 +161,24 @@ def _searched(case: Case, scoring: Scoring, options: Sequence[str]) -> Row:
         "bytes predicted less measured": predicted["size_bytes"] - measured["size_bytes"],
         "latency predicted / measured": latency,
     }
-    return _row(f"auto {shlex.join(options)}", output, scoring, seconds, peak, off)
+    return Made(f"auto {shlex.join(options)}", output, off, seconds, peak)
 
 
-def _compiled(case: Case, scoring: Scoring, words: str, flags: Sequence[str] = (), name: str = "") -> Row:
-    output = case.scratch / "uniform" / "model.qc.onnx"
+def _compiled(case: Case, words: str, folder: str, flags: Sequence[str] = (), name: str = "") -> Made:
+    output = case.scratch / folder / "model.qc.onnx"
     facts, seconds, peak = _run(case, ["--passes", words, *flags, "--verify", "numerics"], output)
     bits = facts["bits"]["quantized"] if "bits" in facts else _bits(output)
-    return _row(name or words, output, scoring, seconds, peak, {"bits a weight": bits} if bits else {})
+    return Made(name or words, output, {"bits a weight": bits} if bits else {}, seconds, peak)
 
 
-def _row(
-    name: str, path: Path, scoring: Scoring, seconds: float, peak_bytes: int, more: dict[str, float]
-) -> Row:
-    own = {scoring.case.metric: scoring.score(path), **more}
+def _row(made: Made, scoring: Scoring, speed: Speed) -> Row:
     return Row(
-        name=name,
-        scores=Scores(own=own),
-        size_bytes=size_of(path),
-        speed={"1 sample": scoring.speed(path)},
-        seconds=round(seconds, 1),
-        peak_bytes=peak_bytes,
+        name=made.name,
+        scores=Scores(own={scoring.case.metric: scoring.score(made.path), **made.more}),
+        size_bytes=size_of(made.path),
+        speed={"1 sample": speed},
+        seconds=round(made.seconds, 1),
+        peak_bytes=made.peak_bytes,
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.columns import find_energies
 from qcompiler.auto.facts import Bounds, Estimates, Problem, Table, Totals
@@ -26,6 +27,7 @@ from qcompiler.auto.losses import Yardstick
 from qcompiler.auto.noise import NoiseLosses
 from qcompiler.auto.probe import probed_sizes
 from qcompiler.auto.roles import find_roles
+from qcompiler.auto.tables import refuse_impossible
 from qcompiler.auto.variants import Variant
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import OptionError
@@ -70,6 +72,8 @@ def narrowed(problem: Problem) -> tuple[Problem, str]:
         choices=tuple(problem.choices[at] for at in kept),
         allowed=problem.allowed[:, kept],
         stored_bits=problem.stored_bits[:, kept],
+        shared=(),
+        estimated=True,
     )
     return found, (
         f"{count / 1e6:.0f} million parameters: losses are estimated from samples, activations stay in float, and one "
@@ -77,12 +81,18 @@ def narrowed(problem: Problem) -> tuple[Problem, str]:
     )
 
 
-def estimate(problem: Problem, bench: Builds, yardstick: Yardstick) -> Estimates:
-    """Sizes and losses of all choices; nothing is said of time."""
+def estimate(bench: Builds, yardstick: Yardstick, settled: Settled) -> Estimates:
+    """Sizes and losses of all choices; nothing is said of time.
+
+    Raises:
+        UnsupportedError: the bounds on size and bits exclude each other; known before losses are estimated.
+    """
+    problem = bench.problem
     base_bytes, sizes = probed_sizes(problem, bench)
     still = np.where(problem.allowed, 0.0, np.nan)
-    loss = estimated_losses(problem, bench, yardstick)
-    return Estimates(sizes, still, loss, Totals(base_bytes, 0.0, 0.0))
+    found = Estimates(sizes, still, still, Totals(base_bytes, 0.0, 0.0))
+    refuse_impossible(problem, found, settled.limits(found.base))
+    return replace(found, loss=estimated_losses(problem, bench, yardstick))
 
 
 def estimated_losses(problem: Problem, bench: Builds, yardstick: Yardstick) -> Table:

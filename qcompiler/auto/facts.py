@@ -92,6 +92,7 @@ class Problem:
         stored_bits: ``[groups, choices]`` bits of a group's weights as the format packs them, scales counted; what the
             target's file takes may be more (wider containers, second forms).
         shared: groups, by index, that read one activation: those that quantize it do so after the same transforms.
+        estimated: whether it is so large that costs are estimated instead of measured.
     """
 
     groups: tuple[Group, ...]
@@ -99,6 +100,7 @@ class Problem:
     allowed: npt.NDArray[np.bool_]
     stored_bits: Table
     shared: tuple[tuple[int, ...], ...] = ()
+    estimated: bool = False
 
     def choice(self, name: str) -> int:
         """Index of a choice."""

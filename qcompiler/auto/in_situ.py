@@ -21,6 +21,9 @@ from qcompiler.measure.sessions import Feed, run_checked, session_runner, timing
 from qcompiler.package.deployed import is_deployed
 
 ROUNDS, MIN_ROUNDS = 25, 5
+FINE_ROUNDS, FINE_MS = 75, 1.0
+"""Of models whose call takes so long: there a per cent is more than the call itself, and a transform costs no more."""
+
 SECONDS = 12.0
 """Of one model."""
 
@@ -114,10 +117,11 @@ def _runner(path: Path, feed: Feed, threads: int) -> Callable[[], None]:
 
 def _rounds(runners: Mapping[str, Callable[[], None]], clock: Callable[[], float]) -> dict[str, list[float]]:
     """Milliseconds a call of every runner, round by round; one call at each switch is not timed."""
-    calls = {name: max(1, round(ROUND_MS / max(_call_ms(run), 1e-3))) for name, run in runners.items()}
+    once = {name: max(_call_ms(run), 1e-3) for name, run in runners.items()}
+    calls = {name: max(1, round(ROUND_MS / ms)) for name, ms in once.items()}
     found: dict[str, list[float]] = {name: [] for name in runners}
     started = time.perf_counter()
-    for count in range(ROUNDS):
+    for count in range(FINE_ROUNDS if min(once.values()) >= FINE_MS else ROUNDS):
         if count >= MIN_ROUNDS and time.perf_counter() - started > SECONDS:
             break
         for name, run in runners.items():

@@ -16,9 +16,11 @@ from qcompiler.auto.latency import measured_ms
 from qcompiler.auto.losses import Yardstick
 from qcompiler.auto.metrics import Metric
 from qcompiler.auto.sensitivity import loss_feeds
+from qcompiler.auto.streams import float_session
 from qcompiler.auto.variants import Variant
 from qcompiler.backends.base import Session
 from qcompiler.result import manifest_path, result_files
+from qcompiler.verify.segmented import LARGE_BYTES, weight_bytes
 
 Figures = dict[str, npt.NDArray[np.float64]]
 
@@ -74,10 +76,10 @@ class Judge:
         )
 
         def measured() -> Figures:
-            return {"value": np.array(metric.measure(_open(bench, bench.float_path)), np.float64)}
+            return {"value": np.array(metric.measure(_float_session(bench)), np.float64)}
 
         value = float(bench.journal.recall(f"float/{metric.name}", measured)["value"])
-        timed = not (bench.target.caveat() or bench.target.untimed)
+        timed = not (bench.target.caveat() or bench.target.untimed or bench.problem.estimated)
         return cls(bench, metric, yardstick, value, timed)
 
     @property
@@ -111,11 +113,6 @@ class Judge:
         value, surrogate, size_bytes, latency_ms, loss, seconds = (float(each) for each in figures)
         return Judged(value, surrogate, Totals(size_bytes, latency_ms, loss), seconds)
 
-    def drop(self, path: Path) -> float:
-        """What the metric of one model loses."""
-        session = self.bench.target.session(path, threads=self.bench.threads)
-        return self.metric.loss(self.metric.measure(session), self.float_value)
-
     def surrogate(self, assignment: Assignment, variant: Variant) -> float:
         """The surrogate loss of an assignment's model, remembered."""
 
@@ -140,7 +137,11 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in result_files(path) if file != manifest_path(path))
 
 
-def _open(bench: Workbench, path: Path) -> Session:
+def _float_session(bench: Workbench) -> Session:
+    """The float model as it would be deployed; a large one as it is written, within little memory."""
+    if weight_bytes(bench.reference) > LARGE_BYTES:
+        outputs = [str(value.name) for value in bench.reference.graph.outputs]
+        return float_session(bench.reference, outputs, threads=bench.threads)
     from qcompiler.backends.onnxruntime.session import open_file, session_options
 
-    return open_file(path, session_options(threads=bench.threads))
+    return open_file(bench.float_path, session_options(threads=bench.threads))

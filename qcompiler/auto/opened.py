@@ -15,6 +15,7 @@ from qcompiler.auto.bounds import check_bounds, refuse_few_bits
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.candidates import Wanted
 from qcompiler.auto.choices import make_problem
+from qcompiler.auto.estimated import is_large, narrowed
 from qcompiler.auto.facts import Bounds
 from qcompiler.auto.form import smallest_form
 from qcompiler.auto.least import refuse_contradictions
@@ -44,11 +45,13 @@ class SearchOptions:
         compile: of every compile in it.
         pareto: trace the front of size, latency and loss too.
         rounds: programs that are solved at most.
+        estimate: whether costs are estimated instead of measured; None: where the model is large.
     """
 
     compile: CompileOptions = DEFAULT_OPTIONS
     pareto: bool = False
     rounds: int = 6
+    estimate: bool | None = None
 
 
 @dataclass
@@ -115,6 +118,9 @@ def working(asked: Asked, metric_data: object | None, metric: Sequence[str | Non
     asked.target.require_importable(source)
     selected = select_nodes(source, asked.include, asked.exclude)
     problem = make_problem(source, selected, asked.target, _wanted(asked, samples.calibration is not None))
+    if is_large(problem, asked.bounds, asked.options.estimate):
+        problem, note = narrowed(problem)
+        asked.notes.append(note)
     key = {
         "model": model_digest(source),
         "target": words(asked.target, asked.target.name),
@@ -122,6 +128,7 @@ def working(asked: Asked, metric_data: object | None, metric: Sequence[str | Non
         "data": [feeds_digest(samples.calibration), feeds_digest(samples.held_out)],
         "metric": [*metric, _identity(metric_data)],
         "threads": options.threads,
+        "estimates instead of measurements": problem.estimated,
         "version": package_versions(),
     }
     refuse_few_bits(problem, asked.bounds)

@@ -13,6 +13,7 @@ from qcompiler.auto.bounds import Settled, settle
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.corrections import choose_correction
+from qcompiler.auto.estimated import VARIANT, estimate
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.loop import Loop
@@ -111,6 +112,9 @@ class _Search:
         """Settle what concerns the whole model, and measure every choice of every group."""
         bench, judge = self.bench, self.judge
         bench.tell(SEARCH)
+        if bench.problem.estimated:
+            bench.variant = VARIANT
+            return self._loop(Measured(estimate(bench, judge.yardstick, self.settled), {}), [])
         placed = choose_transform(bench, judge, self.settled)
         bench.problem, bench.variant = placed.problem, placed.variant
         bench.variant, corrected = choose_correction(bench.problem, bench, judge)

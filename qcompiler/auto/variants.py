@@ -72,7 +72,7 @@ def variants_of(
 ) -> Iterator[Variant]:
     """Pipelines that are worth a comparison, ``base`` first; that one alone without data."""
     yield base
-    if not has_data:
+    if not has_data or problem.estimated:
         return
     taken = [(group.op_type, pass_of(words)) for group, words in chosen(problem, assignment)]
     if any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken):
