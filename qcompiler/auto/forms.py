@@ -74,7 +74,13 @@ def with_forms(
                 choices.append(replace(choice, name=words, words=words))
                 bits.append(np.where(rows, problem.stored_bits[:, at], np.nan)[:, None])
     stored = np.concatenate(bits, axis=1)
-    return Problem(problem.groups, tuple(choices), np.isfinite(stored), stored, _sharing(problem, reference))
+    return replace(
+        problem,
+        choices=tuple(choices),
+        allowed=np.isfinite(stored),
+        stored_bits=stored,
+        shared=_sharing(problem, reference),
+    )
 
 
 def uniform_names(problem: Problem) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def test_a_mixed_assignment_comes_back_from_its_recipe(
             calibration=planted.data,
             output=tmp_path / name / "net.qc.onnx",
             options=QUICK,
-            **given,  # type: ignore[arg-type]
+            **given,
         )
         digests.add(hashlib.sha256(result.path.read_bytes()).hexdigest())
         changed = changed_nodes(result.passes)
