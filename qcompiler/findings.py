@@ -14,6 +14,7 @@ from qcompiler.samples import Samples
 from qcompiler.verify.speed import SpeedCheck
 
 SHOWN = 4
+_OPTION = "target option"
 _IDLE = {"packed": "no product has weights whose codes fit 3 bits"}
 
 
@@ -26,7 +27,7 @@ def find_warnings(
         found.append(caveat)
     found += _without_effect(built.passes, pipeline.passes)
     found += [
-        f"target option {name} has no effect: {_IDLE.get(name, 'no product has weights of few bits')}."
+        f"{_OPTION} {name} has no effect: {_IDLE.get(name, 'no product has weights of few bits')}."
         for name in built.legalized.without_effect
     ]
     if built.reverted:
@@ -50,6 +51,11 @@ def find_warnings(
     if surprising:
         found.append(f"quantized, but run by a float kernel: {_names(surprising)}.")
     return tuple(found)
+
+
+def without_own_choices(warnings: Iterable[str]) -> tuple[str, ...]:
+    """The warnings without those about options of a target that the user did not choose."""
+    return tuple(text for text in warnings if not text.startswith(f"{_OPTION} "))
 
 
 def _without_effect(reports: Sequence[PassReport], passes: Sequence[Pass]) -> list[str]:

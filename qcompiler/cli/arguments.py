@@ -17,6 +17,12 @@ typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())
 """The arguments of the command that runs."""
 
 
+def typed_words() -> tuple[str, ...]:
+    """The words of the command that runs, without its name where that is ``compile``."""
+    words = tuple(typed.get())
+    return words[1:] if words[:1] == (COMPILE,) else words
+
+
 def typed_command() -> str:
     """The command that runs, as a shell takes it."""
     return shlex.join(["qcompile", *typed.get()])

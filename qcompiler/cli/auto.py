@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from qcompiler.cli.arguments import typed_words
 from qcompiler.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from qcompiler.auto.facts import Bounds
     from qcompiler.auto.outcome import SearchResult
     from qcompiler.calibration.collect import Progress
+    from qcompiler.report.facts import CompileFacts
+    from qcompiler.report.search_facts import SearchFacts
     from qcompiler.request import CompileOptions
 
 PANEL = "Search (--passes auto)"
@@ -130,6 +133,27 @@ def searched(
         options=SearchOptions(options, auto.pareto),
         progress=progress,
     )
+
+
+def facts_of_search(
+    found: SearchResult, compiled: CompileFacts, auto: Auto, *, chose_target: bool
+) -> SearchFacts:
+    """What is shown of a search, with what to type next."""
+    from qcompiler.package.deployed import is_deployed
+    from qcompiler.report.commands import Command
+    from qcompiler.report.hints import search_hints
+    from qcompiler.report.search_facts import search_facts
+
+    command = Command.of(found.result.manifest, compiled.model, typed_words())
+    path = found.result.path
+    hints = search_hints(
+        command,
+        str(found.recipe),
+        "" if is_deployed(path) else str(path),
+        traced=auto.pareto,
+        drops=found.surrogate > 0,
+    )
+    return search_facts(found, compiled, auto.bounds(), hints=hints, chose_target=chose_target)
 
 
 def parse_latency(text: str | None) -> tuple[float | None, float | None]:

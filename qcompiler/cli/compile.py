@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcompiler.cli import options as cli
-from qcompiler.cli.arguments import typed_command
-from qcompiler.cli.auto import AUTO, Auto, searched
+from qcompiler.cli.arguments import typed_command, typed_words
+from qcompiler.cli.auto import AUTO, Auto, facts_of_search, searched
 from qcompiler.cli.command import command
 from qcompiler.cli.data import Reading
 from qcompiler.cli.logs import is_quiet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qcompiler.auto.outcome import SearchResult
     from qcompiler.calibration.collect import Progress
     from qcompiler.report.facts import CompileFacts
+    from qcompiler.report.search_facts import SearchFacts
     from qcompiler.result import CompileResult
 
 
@@ -48,7 +50,6 @@ def compile_command(
     from qcompiler.budget import parse_size
     from qcompiler.cli.progress import progress_display
     from qcompiler.driver import compile as compile_model
-    from qcompiler.report.gather import gather
     from qcompiler.report.html.write import require_writable
     from qcompiler.request import CompileOptions
 
@@ -88,38 +89,52 @@ def compile_command(
                 options=options,
                 progress=progress,
             )
-        facts = gather(
-            result, model, threads=checks.threads, verified_on=str(checks.verify_data or "random numbers")
+        facts, of_search = _told(
+            result, found, model, auto, checks, report, progress, chose_target=target is None
         )
-        if report is not None:
-            facts = _reported(result, facts, report, found, auto, progress)
-    _show(facts, found, json=json)
+    _show(facts, of_search, json=json)
 
 
-def _reported(
+def _told(
     result: CompileResult,
-    facts: CompileFacts,
-    path: Path,
     found: SearchResult | None,
+    model: Path,
     auto: Auto,
+    checks: cli.Checks,
+    report: Path | None,
     progress: Progress | None,
-) -> CompileFacts:
-    """Write the page; return the facts that name it."""
-    from qcompiler.report.html.searched import searched as report_of_search
+    *,
+    chose_target: bool,
+) -> tuple[CompileFacts, SearchFacts | None]:
+    """What is shown of a result and of the search that it was part of; the page is written if it is asked for."""
+    from qcompiler.report.gather import gather
     from qcompiler.report.html.write import report_result
 
-    extra = None if found is None else report_of_search(found, auto.bounds())
-    report_result(result, path, facts=facts, command=typed_command(), searched=extra, progress=progress)
-    return replace(facts, report=str(path))
+    facts = gather(
+        result,
+        model,
+        threads=checks.threads,
+        verified_on=str(checks.verify_data or "random numbers"),
+        typed=typed_words(),
+        searched=found is not None,
+    )
+    search = None if found is None else facts_of_search(found, facts, auto, chose_target=chose_target)
+    if report is None:
+        return facts, search
+    report_result(result, report, facts=facts, command=typed_command(), search=search, progress=progress)
+    facts = replace(facts, report=str(report))
+    if search is not None:
+        search = replace(search, compiled=replace(search.compiled, report=str(report)))
+    return facts, search
 
 
-def _show(facts: CompileFacts, found: SearchResult | None, *, json: bool) -> None:
+def _show(facts: CompileFacts, found: SearchFacts | None, *, json: bool) -> None:
     """Print the facts of a compile, or of the search that it was part of."""
     from qcompiler.report.json import to_json
-    from qcompiler.report.search import print_search, search_facts
+    from qcompiler.report.search import print_search
     from qcompiler.report.terminal import print_report
 
     if json:
-        print(to_json(facts if found is None else search_facts(found, facts)))
+        print(to_json(facts if found is None else found))
     elif not is_quiet():
-        print_report(facts) if found is None else print_search(search_facts(found, facts))
+        print_report(facts) if found is None else print_search(found)

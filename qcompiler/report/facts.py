@@ -95,13 +95,23 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Hint:
+    """A sentence, and the command that does what it says; "" where there is none."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class CompileFacts:
     """Everything a report says.
 
     Attributes:
         size_before_bytes: of the user's files, external data included; None for a model in memory.
-        requested_bits, achieved_bits: per weight; achieved counts scales, zero points and what stayed float.
-        quantized_bits: of weights in low-bit formats, scales and zero points included; 0 where there are none.
+        requested_bits: of a code, the fewest that any pass was asked for.
+        achieved_bits: *stored bits*: all constants in the file, over all float constants of the model.
+        quantized_bits: *packed bits* of the weights in low-bit formats: codes, scales and zero points as the format
+            packs them; 0 where there are none.
         quantized_share: their share of all weights.
         copy_bytes: second forms of weights that the target stores beside the low-bit ones, for speed.
         untimed: why it was not timed, where the target is not.
@@ -111,6 +121,7 @@ class CompileFacts:
         not_integer: quantized nodes that no integer kernel runs, by reason.
         left_in_float: nodes that no pass quantized, by reason.
         reverted: nodes put back to float because they made the model slower.
+        findings: what stands out, and why.
         hints: what to try next.
         nodes: every node that a pass looked at.
         report: where the HTML report is; "" where none was asked for.
@@ -142,6 +153,7 @@ class CompileFacts:
     left_in_float: tuple[Group, ...]
     reverted: tuple[str, ...]
     warnings: tuple[str, ...]
-    hints: tuple[str, ...]
+    findings: tuple[Hint, ...]
+    hints: tuple[Hint, ...]
     nodes: tuple[NodeSummary, ...] = ()
     report: str = ""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qcompiler.package.deployed import is_deployed
 from qcompiler.package.manifest import ConfiguredRecord, NodeRecord
 from qcompiler.pipeline.base import NodeDecision
+from qcompiler.pipeline.selected import UNSELECTED
+from qcompiler.report.commands import Command
 from qcompiler.report.facts import (
     CompileFacts,
     Configured,
     Group,
+    Hint,
     KernelFacts,
     NodeSummary,
     PassFacts,
@@ -28,11 +32,18 @@ if TYPE_CHECKING:
     from qcompiler.verify.comparison import NodeComparison
 
 WORST_SHOWN = 5
+BY_SEARCH = "the search left it in float: no choice for it was better within the bounds"
 _SLOWER = "put back to float: it made the model slower"
 
 
 def gather(
-    result: CompileResult, model: str | Path, *, threads: int = 1, verified_on: str = "random numbers"
+    result: CompileResult,
+    model: str | Path,
+    *,
+    threads: int = 1,
+    verified_on: str = "random numbers",
+    typed: Sequence[str] = (),
+    searched: bool = False,
 ) -> CompileFacts:
     """Collect the facts of ``result``.
 
@@ -40,9 +51,12 @@ def gather(
         model: what it was compiled from.
         threads: what it was timed with.
         verified_on: where the verification data came from, for a compile without calibration data.
+        typed: words of the command line, for commands that do better; empty: as the manifest says it.
+        searched: whether a search chose the pipeline.
     """
     manifest, verification = result.manifest, result.verification
-    outputs = _outputs(result)
+    outputs, command = _outputs(result), Command.of(manifest, str(model), typed)
+    readable = "" if is_deployed(result.path) else str(result.path)
     return CompileFacts(
         model=str(model),
         path=str(result.path),
@@ -67,14 +81,14 @@ def gather(
         fusions={name: count for name, count in result.legalized.fusions.items() if count},
         kernels=_kernels(result),
         not_integer=_not_integer(result),
-        left_in_float=_left_in_float(result),
+        left_in_float=_left_in_float(result, searched=searched),
         reverted=tuple(manifest.reverted),
         warnings=result.warnings,
-        hints=(
-            *remarks_for(result.model, result.target, result.passes, manifest.pipeline),
-            *hints_for(result.passes, outputs),
-            *filter(None, [result.legalized.copies]),
+        findings=(
+            *remarks_for(result.model, result.target, result.passes, command, searched=searched),
+            *([Hint(result.legalized.copies)] if result.legalized.copies else []),
         ),
+        hints=() if searched else hints_for(result.passes, outputs, command, readable),
         nodes=tuple(_node(item) for item in manifest.nodes),
     )
 
@@ -165,17 +179,22 @@ def _not_integer(result: CompileResult) -> tuple[Group, ...]:
     return _grouped(rows)
 
 
-def _left_in_float(result: CompileResult) -> tuple[Group, ...]:
+def _left_in_float(result: CompileResult, *, searched: bool) -> tuple[Group, ...]:
     """Nodes that at least one pass wanted to quantize or looked at for that, and none did."""
     quantizing = [report for report in result.passes if _quantizes(report.nodes)] or result.passes[-1:]
     done = {item.node for report in quantizing for item in report.nodes if item.action == "quantized"}
     skipped = {item.node: item for report in quantizing for item in report.nodes if item.action == "skipped"}
     reverted = frozenset(result.manifest.reverted)
     return _grouped(
-        (_SLOWER if name in reverted else item.detail, item.op_type, name)
+        (_SLOWER if name in reverted else reason_for(item.detail, searched=searched), item.op_type, name)
         for name, item in skipped.items()
         if name not in done
     )
+
+
+def reason_for(detail: str, *, searched: bool) -> str:
+    """What a pass says of a node that it left; a search's passes are for the nodes that it chose them for."""
+    return BY_SEARCH if searched and detail == UNSELECTED else detail
 
 
 def _quantizes(decisions: Iterable[NodeDecision]) -> bool:

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from qcompiler.backends.base import Target
-from qcompiler.package.manifest import ConfiguredRecord
+from qcompiler.graph.weighted import WEIGHTED_OPS
 from qcompiler.pipeline.base import NodeDecision, PassReport
+from qcompiler.pipeline.selected import UNSELECTED
+from qcompiler.report.commands import Command
+from qcompiler.report.facts import Hint
+from qcompiler.report.units import counted
 from qcompiler.tensors import stored_bytes
 
 LARGE_SHARE = 0.1
@@ -20,31 +24,53 @@ _ACTIVATIONS = ("int8_static", "int8_dynamic")
 _PLAIN = ("", "no integer kernel")
 EXCLUDED = "excluded by the user"
 _CHAIN = ("Cast", "Transpose")
+_BEHIND = {"Gather": "int4", "MatMul": "int4", "Gemm": "int4", "Conv": "int8_static"}
+"""The pass that takes the weight of an operator, where none of the pipeline does."""
+
+_MOVING = frozenset(
+    {
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Cast",
+        "Expand",
+        "Shape",
+        "Split",
+    }
+)
+"""Operators that compute nothing: whether they move floats or integers is not worth a sentence."""
 
 
 def remarks_for(
-    model: ir.Model, target: Target, passes: Sequence[PassReport], pipeline: Sequence[ConfiguredRecord]
-) -> tuple[str, ...]:
+    model: ir.Model,
+    target: Target,
+    passes: Sequence[PassReport],
+    command: Command,
+    *,
+    searched: bool = False,
+) -> tuple[Hint, ...]:
     """Sentences about a deployed ``model``; none where nothing stands out.
 
     Args:
         model: as deployed.
         target: it was compiled for.
         passes: what they did.
-        pipeline: their options.
+        command: of the compile, for commands that do better.
+        searched: whether a search chose the pipeline: then there is none to add to.
     """
     if not any(report.count("quantized") for report in passes):
         return ()
     return (
-        *_large_floats(model, passes, pipeline),
-        *_seven_bits(target, passes),
+        *_large_floats(model, passes, None if searched else command),
+        *_seven_bits(target, passes, command),
         *_left_out(model, target, passes),
     )
 
 
-def _large_floats(
-    model: ir.Model, passes: Sequence[PassReport], pipeline: Sequence[ConfiguredRecord]
-) -> list[str]:
+def _large_floats(model: ir.Model, passes: Sequence[PassReport], command: Command | None) -> list[Hint]:
     sizes = {
         value: stored_bytes(value.const_value)
         for graph in model.graphs()
@@ -52,14 +78,20 @@ def _large_floats(
         if value.const_value is not None
     }
     total = max(sum(sizes.values()), 1)
+    decided = {item.node for report in passes for item in report.nodes}
     found = []
     for value, size in sizes.items():
         floats = value.const_value is not None and value.const_value.dtype in _FLOATS
         reader = _reader(value) if floats and size / total >= LARGE_SHARE else None
-        if reader is not None and not _is_excluded(reader, passes):
-            what = "embedding" if reader.op_type == "Gather" else f"weight of {reader.op_type}"
-            text = f"the {what} {value.name!r} is {100 * size / total:.0f} % of the bytes and stays float"
-            found.append(f"{text}: {_why(reader, passes, pipeline)}.")
+        if reader is None or _is_excluded(reader, passes):
+            continue
+        share = f"is {100 * size / total:.0f} % of the bytes and stays float"
+        if reader.name not in decided and reader.op_type not in WEIGHTED_OPS:
+            found.append(Hint(f"the constant {value.name!r} of {reader.op_type} {share}: it is no weight"))
+            continue
+        what = "embedding" if reader.op_type == "Gather" else f"weight of {reader.op_type}"
+        reason, better = _why(reader, passes, command)
+        found.append(Hint(f"the {what} {value.name!r} {share}: {reason}", better))
     return found
 
 
@@ -78,25 +110,36 @@ def _is_excluded(node: ir.Node, passes: Sequence[PassReport]) -> bool:
     )
 
 
-def _why(node: ir.Node, passes: Sequence[PassReport], pipeline: Sequence[ConfiguredRecord]) -> str:
-    off = [item.name for item in pipeline if item.options.get("embeddings") is False]
-    if node.op_type == "Gather" and off:
-        return f"leave out {off[0]}:embeddings=false to store it in 8 bits or fewer"
+def _why(node: ir.Node, passes: Sequence[PassReport], command: Command | None) -> tuple[str, str]:
+    """The reason, and the command that changes it; "" where there is none."""
     decisions = [item for report in passes for item in report.nodes if item.node == node.name]
     reasons = [item.detail for item in decisions if item.action == "skipped" and item.detail]
-    return reasons[-1] if reasons else "no pass of the pipeline takes it; add int8_dynamic or int4 behind"
+    if command is None:
+        given = [reason for reason in reasons if reason != UNSELECTED]
+        return given[-1] if given else "no choice for it that keeps the bounds did better", ""
+    off = [step for step in command.steps if "embeddings=false" in step.options]
+    if node.op_type == "Gather" and off:
+        steps = [step.without("embeddings") for step in command.steps]
+        return f"leave out {off[0].name}:embeddings=false", str(command.through(steps))
+    behind = _BEHIND.get(node.op_type, "")
+    reason = reasons[-1] if reasons else "no pass of the pipeline takes it"
+    served = not reasons or f"{behind} behind it serves it" in reason
+    if command.partial or not behind or behind in command.names or not served:
+        return reason, ""
+    return reason, str(command.behind(behind, calibrated=behind == "int8_static"))
 
 
-def _seven_bits(target: Target, passes: Sequence[PassReport]) -> list[str]:
+def _seven_bits(target: Target, passes: Sequence[PassReport], command: Command) -> list[Hint]:
     if target.weight.bits >= 8 or not _quantized_by(passes, _ACTIVATIONS):
         return []
-    return [
+    text = (
         f"weights beside int8 activations have {target.weight.bits} bits: without VNNI the processor adds products of "
-        "uint8 and int8 in 16 bits, which overflow with 8; on a machine with it compile for ort-cpu:isa=vnni."
-    ]
+        "uint8 and int8 in 16 bits, which overflow with 8; for a machine with it compile for ort-cpu:isa=vnni"
+    )
+    return [Hint(text, str(command.having_value("--target", "ort-cpu:isa=vnni")))]
 
 
-def _left_out(model: ir.Model, target: Target, passes: Sequence[PassReport]) -> list[str]:
+def _left_out(model: ir.Model, target: Target, passes: Sequence[PassReport]) -> list[Hint]:
     """Operators that fixed ranges would allow to run in integers, and that were measured not to pay."""
     if not _quantized_by(passes, ("int8_static",)):
         return []
@@ -104,17 +147,14 @@ def _left_out(model: ir.Model, target: Target, passes: Sequence[PassReport]) -> 
     reasons: Mapping[str, Counter[str]] = defaultdict(Counter)
     for node in model.graph.all_nodes():
         support = target.support(node)
-        counts = node.domain in ("", "ai.onnx") and node.name not in known
+        counts = node.domain in ("", "ai.onnx") and node.name not in known and node.op_type not in _MOVING
         if (
             counts
             and not (support.static or support.dynamic or support.weight_only)
             and support.reason not in _PLAIN
         ):
             reasons[support.reason][node.op_type] += 1
-    return [
-        f"left in float: {', '.join(f'{count} {name}' for name, count in found.items())} ({reason})."
-        for reason, found in reasons.items()
-    ]
+    return [Hint(f"left in float: {counted(found)} ({reason})") for reason, found in reasons.items()]
 
 
 def _quantized_by(passes: Iterable[PassReport], names: Sequence[str]) -> list[NodeDecision]:

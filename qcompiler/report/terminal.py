@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 
-from qcompiler.errors import OptionError
-from qcompiler.pipeline.options import shortest
 from qcompiler.pipeline.registry import pass_class, target_class
 from qcompiler.report.console import heading, plain_table, print_list, print_table, print_text, stdout_console
-from qcompiler.report.facts import CompileFacts, Configured, Group, ValueFacts
+from qcompiler.report.facts import CompileFacts, Group, Hint, ValueFacts
 from qcompiler.report.layers import by_layer
-from qcompiler.report.units import counted, megabytes, small
+from qcompiler.report.spelling import spelled
+from qcompiler.report.units import change, counted, megabytes, small
 from qcompiler.verify.metrics import format_db
 
 _MEANING = (
@@ -26,74 +26,66 @@ def print_report(facts: CompileFacts, console: Console | None = None) -> None:
     """Print the report in sections; empty ones are left out."""
     console = console or stdout_console()
     _print_summary(console, facts)
-    _print_accuracy(console, facts)
+    print_accuracy(console, facts)
     _print_passes(console, facts)
-    _print_kernels(console, facts)
-    _print_groups(console, "Left in float", facts.left_in_float)
+    print_kernels(console, facts)
+    print_groups(console, "Left in float", facts.left_in_float)
     _print_worst(console, facts)
-    _print_lines(console, "Warnings", facts.warnings, style="yellow")
-    _print_lines(console, "Next", facts.hints)
+    print_lines(console, "Warnings", facts.warnings, style="yellow")
+    print_hints(console, "Findings", facts.findings)
+    print_hints(console, "Next", facts.hints)
 
 
 def _print_summary(console: Console, facts: CompileFacts) -> None:
     console.print(f"wrote {facts.path}", style="bold", soft_wrap=True)
-    table = plain_table("", "")
-    table.show_header = False
-    table.add_row("pipeline", ",".join(_spelled(item, pass_class) for item in facts.pipeline))
-    table.add_row("target", _spelled(facts.target, target_class))
-    table.add_row("size", _size(facts))
-    low_bit, stored = _bits(facts)
-    if low_bit:
-        table.add_row("low-bit", low_bit)
-    table.add_row("weights", stored)
+    rows = [
+        ("pipeline", ",".join(spelled(item, pass_class) for item in facts.pipeline)),
+        ("target", spelled(facts.target, target_class)),
+        ("size", _size(facts)),
+        *bits_rows(facts),
+    ]
     if facts.speed is not None:
         speed = facts.speed
         interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
         threads = f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
-        table.add_row("speed", f"{speed.ratio:.2f}x float ({interval}, {threads})")
+        rows.append(("speed", f"{speed.ratio:.2f}x float ({interval}, {threads})"))
     elif facts.untimed:
-        table.add_row("speed", f"not timed: {facts.untimed}")
-    table.add_row("manifest", facts.manifest)
-    if facts.report:
-        table.add_row("report", facts.report)
-    print_table(console, table)
+        rows.append(("speed", f"not timed: {facts.untimed}"))
+    rows.append(("manifest", facts.manifest))
+    rows += [("report", facts.report)] if facts.report else []
+    print_table(console, summary_table(rows))
 
 
-def _bits(facts: CompileFacts) -> tuple[str, str]:
-    """Bits of low-bit weights, "" where there are none; bits of everything stored."""
-    stored = f"{facts.achieved_bits:.1f} bits each, all stored bytes counted"
-    if not facts.quantized_bits:
-        return "", stored
-    if facts.copy_bytes:
+def summary_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and figures, without a heading."""
+    table = plain_table("", "")
+    table.show_header = False
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def bits_rows(facts: CompileFacts) -> list[tuple[str, str]]:
+    """Bits a weight by both definitions: as formats pack low-bit weights, and as the file stores everything."""
+    rows = []
+    if facts.quantized_bits:
+        constants = f"{facts.quantized_share:.0%} of {facts.parameters / 1e6:.3g} M float constants"
+        asked = f"{facts.quantized_bits:.2f} a weight, scales counted ({facts.requested_bits:g} asked for)"
+        rows.append(("packed bits", f"{asked}; {constants}"))
+    stored = f"{facts.achieved_bits:.1f} a weight, every constant in the file counted"
+    if facts.quantized_bits and facts.copy_bytes:
         stored += f", {8 * facts.copy_bytes / facts.parameters:.1f} of them int8 copies"
-    constants = f"{facts.quantized_share:.0%} of {facts.parameters / 1e6:.3g} M float constants"
-    asked = f"{facts.requested_bits:g} bits asked for, {facts.quantized_bits:.2f} with scales; {constants}"
-    return asked, stored
-
-
-def _spelled(item: Configured, find: Callable[[str], type]) -> str:
-    """As a user would write it: without the options that are the default."""
-    try:
-        options = shortest(find(item.name), item.options, owner=item.name)
-    except OptionError:  # made in Python, under no registered name
-        options = item.options
-    words = (
-        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in options.items()
-    )
-    return ":".join([item.name, *words])
+    return [*rows, ("stored bits", stored)]
 
 
 def _size(facts: CompileFacts) -> str:
-    after = megabytes(facts.size_after_bytes)
     if facts.size_before_bytes is None:
-        return after
-    ratio = facts.size_before_bytes / max(facts.size_after_bytes, 1)
-    change = f"{ratio:.2f}x smaller" if ratio >= 1 else f"{1 / ratio:.2f}x larger"
-    return f"{megabytes(facts.size_before_bytes)} -> {after} ({change})"
+        return megabytes(facts.size_after_bytes)
+    return change(facts.size_before_bytes, facts.size_after_bytes)
 
 
-def _print_accuracy(console: Console, facts: CompileFacts) -> None:
+def print_accuracy(console: Console, facts: CompileFacts) -> None:
+    """The outputs in the three comparisons."""
     if not facts.outputs:
         return
     source = f", {facts.held_out}" if facts.held_out else ""
@@ -125,16 +117,18 @@ def _print_passes(console: Console, facts: CompileFacts) -> None:
     print_table(console, table)
 
 
-def _print_kernels(console: Console, facts: CompileFacts) -> None:
+def print_kernels(console: Console, facts: CompileFacts) -> None:
+    """What runs quantized nodes, and which of them no integer kernel runs."""
     if facts.kernels:
         heading(console, "Integer kernels that run quantized nodes")
         print_text(console, counted({item.kernel: item.nodes for item in facts.kernels}))
     if facts.fusions:
         print_text(console, f"fusions: {counted(facts.fusions)}")
-    _print_groups(console, "Quantized, but not run by an integer kernel", facts.not_integer)
+    print_groups(console, "Quantized, but not run by an integer kernel", facts.not_integer)
 
 
-def _print_groups(console: Console, title: str, groups: Sequence[Group]) -> None:
+def print_groups(console: Console, title: str, groups: Sequence[Group]) -> None:
+    """Nodes by reason."""
     if not groups:
         return
     heading(console, title)
@@ -156,7 +150,19 @@ def _print_worst(console: Console, facts: CompileFacts) -> None:
     print_table(console, table)
 
 
-def _print_lines(console: Console, title: str, lines: Sequence[str], style: str = "") -> None:
+def print_hints(console: Console, title: str, hints: Sequence[Hint]) -> None:
+    """Points with commands below them, on one line however narrow the terminal: they are there to be copied."""
+    if not hints:
+        return
+    heading(console, title)
+    for item in hints:
+        print_list(console, [f"{item.text}:" if item.command else f"{item.text.removesuffix('.')}."])
+        if item.command:
+            console.print(f"    {item.command}", soft_wrap=True)
+
+
+def print_lines(console: Console, title: str, lines: Sequence[str], style: str = "") -> None:
+    """Points below a heading; nothing where there are none."""
     if not lines:
         return
     heading(console, title)

@@ -23,3 +23,10 @@ def counted(counts: dict[str, int]) -> str:
 def shares(part: float, whole: float) -> str:
     """``48 %``."""
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def change(before_bytes: float, after_bytes: float) -> str:
+    """``23.1 MB -> 5.8 MB (4.00x smaller)``."""
+    ratio = before_bytes / max(after_bytes, 1)
+    words = f"{ratio:.2f}x smaller" if ratio >= 1 else f"{1 / ratio:.2f}x larger"
+    return f"{megabytes(int(before_bytes))} -> {megabytes(int(after_bytes))} ({words})"

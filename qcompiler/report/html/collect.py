@@ -22,6 +22,7 @@ from qcompiler.report.html import provenance
 from qcompiler.report.html.measure import TIMED_FEEDS, Measurements, float_file
 from qcompiler.report.html.node_rows import Known, node_rows
 from qcompiler.report.html.page import BytesPart, NodeRow, Page, Spread, Times
+from qcompiler.report.html.searched import front_rows
 from qcompiler.report.html.sources import Sources
 from qcompiler.report.html.spreads import spreads
 from qcompiler.report.html.stored_bytes import StoredTensor, stored_tensors
@@ -111,17 +112,17 @@ def _page(sources: Sources, found: Found) -> Page:
         untimed="" if found.speed is not None else untimed,
         data=sources.data,
         outputs=found.outputs,
-        bounds=sources.searched.bounds,
         verdict=diagnosis.verdict if diagnosis is not None and diagnosis.culprits else (),
         warnings=facts.warnings if facts is not None else tuple(manifest.notes if manifest else ()),
-        hints=facts.hints if facts is not None else (),
+        findings=facts.findings if facts is not None else (),
+        hints=(facts.hints if sources.search is None else sources.search.hints) if facts is not None else (),
         nodes=found.nodes,
         left_out=found.left_out,
         bytes=_parts(sources.result, found.nodes, found.constants),
         spreads=found.spreads,
         times=_times(found.profiles),
-        metric=sources.searched.metric,
-        front=sources.searched.front,
+        search=sources.search,
+        front=() if sources.search is None else front_rows(sources.search),
         unknown=found.unknown,
         command=_command(sources),
         recipe=provenance.recipe_of(manifest) if manifest else "",

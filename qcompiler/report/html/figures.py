@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qcompiler.report.html.chart import ACCENT, INK, MUTED, SURFACE, drawn, in_lines, safe, short_names
-from qcompiler.report.html.page import BytesPart, FrontRow, NodeRow, Page, Spread
+from qcompiler.report.html.front_chart import front_by_latency, front_by_size
+from qcompiler.report.html.page import BytesPart, NodeRow, Page, Spread
 from qcompiler.report.units import megabytes
 from qcompiler.verify.metrics import EXACT_DB
 
@@ -35,7 +36,8 @@ def figures(page: Page) -> dict[str, Any]:
         "histogram": _histogram(page.spreads),
         "latency": _latency(page),
         "nodes-latency": _slowest(page),
-        "front": _front(page),
+        "front": front_by_size(page),
+        "front-latency": front_by_latency(page),
     }
     return {name: json.loads(figure.to_json()) for name, figure in made.items() if figure is not None}
 
@@ -214,54 +216,3 @@ def _slowest(page: Page) -> go.Figure | None:
 
 def _label(name: str) -> str:
     return safe(name if len(name) <= LABEL else f"…{name[1 - LABEL :]}")
-
-
-def _front(page: Page) -> go.Figure | None:
-    import plotly.graph_objects as go
-
-    shown = [row for row in page.front if row.loss is not None]
-    if not shown:
-        return None
-    kinds = (
-        ("front", "front", ACCENT, "circle", "lines+markers"),
-        ("uniform", "one choice everywhere", MUTED, "square-open", "markers"),
-        ("float", "float", INK, "diamond", "markers"),
-    )
-    traces = [
-        _points([row for row in shown if row.kind == kind], name, colour, symbol, mode)
-        for kind, name, colour, symbol, mode in kinds
-        if any(row.kind == kind for row in shown)
-    ]
-    chosen = [row for row in shown if row.chosen]
-    if chosen:
-        ring = go.Scatter(
-            x=[row.size_bytes / 1e6 for row in chosen],
-            y=[row.loss for row in chosen],
-            name="chosen",
-            mode="markers",
-            marker={"size": 18, "symbol": "circle-open", "color": INK, "line": {"width": 2}},
-            hoverinfo="skip",
-        )
-        traces.append(ring)
-    layout = {
-        "showlegend": True,
-        "xaxis": {"title": {"text": "size, MB"}},
-        "yaxis": {"title": {"text": f"drop of {safe(page.metric)}"}, "rangemode": "tozero"},
-    }
-    return drawn(traces, height=400, **layout)
-
-
-def _points(rows: Sequence[FrontRow], name: str, colour: str, symbol: str, mode: str) -> Any:
-    import plotly.graph_objects as go
-
-    ordered = sorted(rows, key=lambda row: row.size_bytes)
-    return go.Scatter(
-        x=[row.size_bytes / 1e6 for row in ordered],
-        y=[row.loss for row in ordered],
-        customdata=[[safe(row.label), row.latency_ms] for row in ordered],
-        name=name,
-        mode=mode,
-        line={"color": colour, "width": 1.5, "shape": "hv"},
-        marker={"color": colour, "size": 9, "symbol": symbol},
-        hovertemplate="%{customdata[0]}<br>%{x:.3f} MB, loss %{y:.4g}, %{customdata[1]:.3g} ms<extra></extra>",
-    )

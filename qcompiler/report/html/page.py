@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from qcompiler.report.facts import SpeedFacts, ValueFacts
+from qcompiler.report.facts import Hint, SpeedFacts, ValueFacts
+from qcompiler.report.search_facts import SearchFacts
 
 State = Literal["integer", "stored", "float"]
 """Run by an integer kernel (or one for low-bit weights); quantized but run in float; not quantized."""
@@ -95,17 +96,6 @@ class Times:
     after_other_us: float
 
 
-@dataclass(frozen=True)
-class BoundRow:
-    """One bound that the user gave: what was predicted, what was measured, and whether it holds."""
-
-    name: str
-    bound: str
-    predicted: str
-    measured: str
-    holds: bool | None
-
-
 Kind = Literal["front", "uniform", "float"]
 """A model of a front, one choice everywhere, or the float model."""
 
@@ -147,7 +137,8 @@ class Page:
         nodes: in the order of the graph.
         left_out: nodes of a large graph that are not in the table, by operator.
         unknown: what could not be known, and why.
-        metric: what the loss of ``front`` is of.
+        search: what a search found; None for a pipeline that was given.
+        front: models that the search looked at.
         command: what makes the result again.
     """
 
@@ -167,16 +158,16 @@ class Page:
     untimed: str
     data: str
     outputs: tuple[ValueFacts, ...]
-    bounds: tuple[BoundRow, ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
-    hints: tuple[str, ...]
+    findings: tuple[Hint, ...]
+    hints: tuple[Hint, ...]
     nodes: tuple[NodeRow, ...]
     left_out: dict[str, int]
     bytes: tuple[BytesPart, ...]
     spreads: tuple[Spread, ...]
     times: Times | None
-    metric: str
+    search: SearchFacts | None
     front: tuple[FrontRow, ...]
     unknown: tuple[str, ...]
     command: str

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import glob
 import shlex
-from collections.abc import Callable, Mapping
 
 import yaml
 
-from qcompiler.errors import OptionError
 from qcompiler.package.manifest import ConfiguredRecord, Manifest
-from qcompiler.pipeline.options import Scalar, shortest
 from qcompiler.pipeline.registry import pass_class, target_class
+from qcompiler.report.spelling import needed, spelled
 
 
 def spelled_pipeline(manifest: Manifest) -> str:
     """As ``--passes`` takes it, without options that are the default."""
-    return ",".join(_words(item, pass_class) for item in manifest.pipeline)
+    return ",".join(spelled(item, pass_class) for item in manifest.pipeline)
 
 
 def spelled_target(manifest: Manifest) -> str:
     """As ``--target`` takes it."""
-    return _words(manifest.target, target_class)
+    return spelled(manifest.target, target_class)
 
 
 def command_of(manifest: Manifest, model: str, calibration: str | None) -> str:
@@ -56,21 +54,8 @@ def recipe_of(manifest: Manifest) -> str:
 
 
 def _entry(item: ConfiguredRecord) -> str | dict[str, dict[str, object]]:
-    settings: dict[str, object] = dict(_shortest(item, pass_class))
+    settings: dict[str, object] = dict(needed(item, pass_class))
     for key, globs in (("include", item.include), ("exclude", item.exclude)):
         if globs:
             settings[key] = list(globs)
     return {item.name: settings} if settings else item.name
-
-
-def _shortest(item: ConfiguredRecord, find: Callable[[str], type]) -> Mapping[str, Scalar]:
-    try:
-        return shortest(find(item.name), item.options, owner=item.name)
-    except (OptionError, ImportError):  # made in Python under no registered name, or by another version
-        return item.options
-
-
-def _words(item: ConfiguredRecord, find: Callable[[str], type]) -> str:
-    options = _shortest(item, find).items()
-    words = (f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options)
-    return ":".join([item.name, *words])

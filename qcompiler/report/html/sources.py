@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,25 +19,16 @@ from qcompiler.load.read import read_proto
 from qcompiler.package.deployed import is_deployed
 from qcompiler.package.manifest import Manifest
 from qcompiler.report.facts import CompileFacts
-from qcompiler.report.html.page import BoundRow, FrontRow
 from qcompiler.result import CompileResult, manifest_path
 
 if TYPE_CHECKING:
     from qcompiler.backends.base import Target
+    from qcompiler.report.search_facts import SearchFacts
 
 FEEDS = 8
 """Feeds that accuracy is measured on."""
 
 INVENTED = "random numbers, for want of data: figures of accuracy are worth little"
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search adds to the report of its result."""
-
-    bounds: tuple[BoundRow, ...] = ()
-    metric: str = ""
-    front: tuple[FrontRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class Sources:
         lowered: the graph of the result, where its file is none.
         dialect: what the result means, in standard operators, where its file does not show it.
         command: what made it, as typed.
+        search: what it was part of.
         max_ram_bytes: what a compile may take; None: not bounded.
     """
 
@@ -71,7 +63,7 @@ class Sources:
     lowered: ir.Model | None = None
     dialect: ir.Model | None = None
     command: str = ""
-    searched: Searched = field(default_factory=Searched)
+    search: SearchFacts | None = None
     max_ram_bytes: int | None = None
 
     @property
@@ -116,7 +108,7 @@ def sources_of_files(
 
 
 def sources_of_result(
-    result: CompileResult, facts: CompileFacts, command: str, searched: Searched | None = None
+    result: CompileResult, facts: CompileFacts, command: str, search: SearchFacts | None = None
 ) -> Sources:
     """Look at a compile that has just ended.
 
@@ -128,9 +120,7 @@ def sources_of_result(
         raise ModelError(
             "the result does not know what it was compiled from; use `qcompile report FLOAT COMPILED`."
         )
-    timed = (
-        origin.options.verify == "speed" or searched is not None
-    )  # a search compiles many without the clock
+    timed = origin.options.verify == "speed" or search is not None  # a search compiles many without the clock
     return Sources(
         model=origin.model,
         result=result.path,
@@ -145,7 +135,7 @@ def sources_of_result(
         lowered=result.model,
         dialect=origin.dialect,
         command=command,
-        searched=searched or Searched(),
+        search=search,
         max_ram_bytes=origin.options.max_ram_bytes,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcompiler.report.html.page import Page
+from qcompiler.report.search_facts import SearchFacts
 from qcompiler.report.units import megabytes
 from qcompiler.verify.metrics import format_db
 
@@ -21,7 +22,8 @@ class Tile:
 
 def tiles(page: Page) -> list[Tile]:
     """All of them, in the order in which they are asked for."""
-    return [_size(page), _speed(page), _accuracy(page), *_weights(page)]
+    accuracy = _accuracy(page) if page.search is None else _metric(page, page.search)
+    return [_size(page), _speed(page), accuracy, *_weights(page)]
 
 
 def _size(page: Page) -> Tile:
@@ -58,22 +60,29 @@ def _accuracy(page: Page) -> Tile:
     return Tile("Accuracy", format_db(lowest.sqnr_db), f"SQNR, cosine {lowest.cosine:.4f}; {of}")
 
 
+def _metric(page: Page, found: SearchFacts) -> Tile:
+    """What the user judges by, and whether its bound holds."""
+    bound, drop = found.bounds.max_drop, found.measured.loss
+    holds = "" if bound is None else f", at most {bound:g}: {'kept' if drop <= bound else 'NOT kept'}"
+    sqnr = _accuracy(page)
+    text = f"{found.float_value:.5g} in float; drop {drop:.4g}{holds}"
+    if sqnr.is_number:
+        text += f". Outputs: {sqnr.figure}"
+    return Tile(found.metric, f"{found.value:.5g}", text)
+
+
 def _weights(page: Page) -> list[Tile]:
-    """Bits of a weight; none where they are not known."""
+    """Bits of a weight, by both definitions; none where they are not known."""
     if page.achieved_bits is None or not page.parameters:
         return []
-    asked = [] if page.bounds else [f"{page.requested_bits:g} asked for"]  # a search chooses many
-    low = [f"{page.quantized_bits:.2f} with scales where quantized"] if page.quantized_bits else []
     of = (
         f"{page.parameters / 1e6:.3g} M weights" if page.parameters >= 1e5 else f"{page.parameters:,} weights"
     )
-    return [
-        Tile(
-            "Bits a weight",
-            f"{page.achieved_bits:.1f}",
-            f"{', '.join(asked + low)}; all stored bytes over {of}",
-        )
-    ]
+    text = f"every constant in the file, over {of}"
+    if page.quantized_bits:
+        asked = "" if page.search is not None else f" ({page.requested_bits:g} asked for)"
+        text += f"; packed bits, codes and scales of what is in few bits: {page.quantized_bits:.2f}{asked}"
+    return [Tile("Stored bits a weight", f"{page.achieved_bits:.1f}", text)]
 
 
 def speed_interval(page: Page) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcompiler.report.facts import ValueFacts
+from qcompiler.report.facts import Hint, ValueFacts
 from qcompiler.report.html.figures import SLOWEST
 from qcompiler.report.html.page import NodeRow, Page, Spread, State
 from qcompiler.report.html.tiles import Tile, speed_interval, thread_count, tiles
 from qcompiler.report.html.times import RUNS
 from qcompiler.report.layers import by_layer
+from qcompiler.report.search import search_words
 from qcompiler.report.units import counted, megabytes, shares, small
 from qcompiler.verify.metrics import EXACT_DB, format_db
 
@@ -48,6 +49,17 @@ class OutputRow:
     cosine_value: float | None
     error: str
     error_value: float
+
+
+@dataclass(frozen=True)
+class AssignedRow:
+    """Nodes that a search gave one choice."""
+
+    choice: str
+    groups: int
+    share: float
+    op_types: str
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,15 +102,21 @@ class View:
         return [(name, text) for name, text in found if text]
 
     @property
-    def notes(self) -> list[tuple[str, tuple[str, ...], str]]:
+    def notes(self) -> list[tuple[str, list[Hint], str]]:
         page = self.page
-        found = [
+        found: list[tuple[str, Sequence[str | Hint], str]] = [
             ("Warnings", page.warnings, "warn"),
             ("Who is to blame for the error", page.verdict, "warn"),
+            ("Notes", page.search.notes if page.search is not None else (), ""),
+            ("Findings", page.findings, ""),
             ("What this report cannot say", page.unknown, ""),
             ("Next", page.hints, ""),
         ]
-        return [(title, lines, kind) for title, lines, kind in found if lines]
+        return [
+            (title, [line if isinstance(line, Hint) else Hint(line) for line in lines], kind)
+            for title, lines, kind in found
+            if lines
+        ]
 
     @property
     def formats(self) -> list[FormatRow]:
@@ -133,6 +151,21 @@ class View:
             f"SQNR along the graph; the lowest is {db(worst[0].gathered_db or 0.0)} dB at {worst[0].name}. "
             "The table below has the lowest, the table of nodes all."
         )
+
+    @property
+    def search_words(self) -> str:
+        """What a search took."""
+        return "" if self.page.search is None else search_words(self.page.search)
+
+    @property
+    def assignment(self) -> list[AssignedRow]:
+        """What each choice was taken for."""
+        found = self.page.search.assignment if self.page.search is not None else ()
+        total = max(sum(each.parameters for each in found), 1)
+        return [
+            AssignedRow(each.choice, each.groups, each.parameters / total, counted(each.op_types), each.nodes)
+            for each in found
+        ]
 
     @property
     def slowest(self) -> list[NodeRow]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qcompiler.calibration.collect import Progress
     from qcompiler.report.facts import CompileFacts
     from qcompiler.report.html.page import Page
-    from qcompiler.report.html.sources import Searched
+    from qcompiler.report.search_facts import SearchFacts
     from qcompiler.result import CompileResult
 
 SUFFIXES = (".html", ".htm")
@@ -78,7 +78,7 @@ def report_result(
     *,
     facts: CompileFacts | None = None,
     command: str = "",
-    searched: Searched | None = None,
+    search: SearchFacts | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Collect and write the report of a compile that has just ended; return where it is.
@@ -86,7 +86,7 @@ def report_result(
     Args:
         facts: of the result, gathered if not given.
         command: what made it, as typed; spelled from the manifest if not given.
-        searched: what a search adds.
+        search: that it was part of.
         progress: called with a label, steps done, and steps in all where known.
 
     Raises:
@@ -103,7 +103,7 @@ def report_result(
     if found is None:
         threads = result.origin.options.threads if result.origin is not None else 1
         found = gather(result, _name(result), threads=threads)
-    write_page(collect(sources_of_result(result, found, command, searched), progress or _silent), path)
+    write_page(collect(sources_of_result(result, found, command, search), progress or _silent), path)
     return path
 
 

@@ -18,6 +18,7 @@ from qcompiler.passes.awq import Awq
 from qcompiler.passes.integers import Int4
 from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.pipeline.options import spelled
+from qcompiler.report.commands import Command, Step
 from qcompiler.report.facts import CompileFacts, Configured, ValueFacts
 from qcompiler.report.gather import gather
 from qcompiler.report.hints import hints_for
@@ -112,11 +113,12 @@ def report(name: str, op_type: str, count: int = 4) -> PassReport:
     ],
 )
 def test_hints_follow_from_the_operators(name: str, op_type: str, word: str) -> None:
-    assert any(word in hint for hint in hints_for([report(name, op_type)], [output(20.0)]))
+    command = Command(("m.onnx", "--passes", name), (Step(name),))
+    assert any(word in hint.command for hint in hints_for([report(name, op_type)], [output(20.0)], command))
 
 
 def test_a_good_result_needs_no_hint() -> None:
-    assert hints_for([report("int8_dynamic", "MatMul")], [output(45.0)]) == ()
+    assert hints_for([report("int8_dynamic", "MatMul")], [output(45.0)], Command()) == ()
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,14 @@ def test_low_bit_weights_are_told_from_all_that_is_stored(facts: CompileFacts) -
         copy_bytes=13_400_000,
     )
     text = printed(low)
-    assert "4 bits asked for, 4.62 with scales; 100% of 14.2 M float constants" in " ".join(text.split())
-    assert "12.2 bits each, all stored bytes counted, 7.5 of them int8 copies" in " ".join(text.split())
-    assert "low-bit" not in printed(facts)
+    assert (
+        "packed bits 4.62 a weight, scales counted (4 asked for); 100% of 14.2 M float constants"
+        in " ".join(text.split())
+    )
+    assert "12.2 a weight, every constant in the file counted, 7.5 of them int8 copies" in " ".join(
+        text.split()
+    )
+    assert "packed bits" not in printed(facts)
 
 
 def test_the_pipeline_is_spelled_as_short_as_it_can_be(facts: CompileFacts) -> None:
@@ -155,5 +162,6 @@ def test_the_pipeline_is_spelled_as_short_as_it_can_be(facts: CompileFacts) -> N
 
 def test_the_hint_names_the_pass_that_rounded() -> None:
     node = NodeDecision("n", "MatMul", "quantized", "nf4 g64, rtn: 4.25 bits")
-    hints = hints_for([PassReport("nf4", (node,))], [output(20.0)])
-    assert any("nf4:solver=gptq" in hint for hint in hints)
+    command = Command(("m.onnx", "--passes", "nf4"), (Step("nf4"),))
+    (hint,) = hints_for([PassReport("nf4", (node,))], [output(20.0)], command)
+    assert hint.command == "qcompile m.onnx --passes nf4:solver=gptq --calib DATA"

@@ -6,8 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from qcompiler.report.facts import SpeedFacts, ValueFacts
-from qcompiler.report.html.page import BoundRow, BytesPart, FrontRow, NodeRow, Page, Spread, State, Times
+from qcompiler.auto.facts import Bounds
+from qcompiler.report.facts import Hint, SpeedFacts, ValueFacts
+from qcompiler.report.html.page import BytesPart, FrontRow, NodeRow, Page, Spread, State, Times
+from tests.qcompiler.report.samples import found
 
 HOSTILE = (
     "<script>window.hacked = 1</script>",
@@ -97,10 +99,10 @@ def page(nodes: int = 9, *, hostile: bool = True, front: bool = True) -> Page:
         untimed="",
         data="held out: 8 samples",
         outputs=(output(), output(comparison="lowering", sqnr_db=61.0)),
-        bounds=(BoundRow("size", "30 MB", "2.1 MB", "2.1 MB", holds=True),) if front else (),
         verdict=(),
         warnings=("calibrated on <random> numbers",),
-        hints=("put smoothquant first",),
+        findings=(Hint("Softmax <stays> in float"),),
+        hints=(Hint("put smoothquant first", "qcompile 'model <float>.onnx' --passes smoothquant,int4"),),
         nodes=rows,
         left_out={},
         bytes=(
@@ -113,7 +115,7 @@ def page(nodes: int = 9, *, hostile: bool = True, front: bool = True) -> Page:
             for index in range(nodes)
         ),
         times=Times(1000.0, 700.0, 20.0, 30.0),
-        metric="KL to float" if front else "",
+        search=found(Bounds(max_drop=0.05, max_size_bytes=30_000_000)) if front else None,
         front=(*points, *others) if front else (),
         unknown=("Time of each node: nobody knows.",),
         command="qcompile 'model <float>.onnx' --passes smoothquant,int4",

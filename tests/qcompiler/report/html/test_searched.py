@@ -1,92 +1,43 @@
-"""What a search adds to a page: bounds that hold or not, and the models that it looked at."""
+"""What a search adds to a page: the models that it looked at, and their charts with the bounds."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from qcompiler.auto.facts import Bounds, Front, FrontPoint, Group, Totals
-from qcompiler.auto.judge import Judged
-from qcompiler.auto.outcome import SearchResult
-from qcompiler.report.html.searched import searched
-from qcompiler.report.notebook import search_html
-
-FLOAT = Totals(4e6, 2.0, 0.0)
-INT8 = Judged(0.9, 0.1, Totals(1e6, 1.0, 0.02))
-
-
-class Published:
-    path = Path("out/<b>.qc.onnx")
+from qcompiler.auto.facts import Bounds, Front, FrontPoint, Totals
+from qcompiler.report.html.front_chart import front_by_latency, front_by_size
+from qcompiler.report.html.page import FrontRow, Page
+from qcompiler.report.html.searched import front_rows
+from qcompiler.report.html.tiles import tiles
+from tests.qcompiler.report.html.pages import page
+from tests.qcompiler.report.samples import FLOAT, found, result
 
 
-@pytest.fixture
-def found() -> SearchResult:
-    return SearchResult(
-        result=cast(Any, Published()),
-        recipe=Path("out/model.recipe.yaml"),
-        assignment={"a": "int4", "b": "int8"},
-        groups=(
-            Group("a", ("a",), "Conv", 10),
-            Group("b", ("b", "c"), "MatMul", 20),
-            Group("d", ("d",), "Gemm", 5),
-        ),
-        predicted=Totals(800_000, 0.9, 0.3),
-        measured=Totals(800_000, 0.95, 0.008),
-        float_model=FLOAT,
-        metric="top1",
-        surrogate=0.28,
-        value=0.912,
-        float_value=0.92,
-        bits=5.25,
-        uniform={"int8": INT8},
-        considered=("int8",),
-        tried=3,
-        front=None,
-        notes=(),
-        seconds=90.0,
-    )
+def looking_at(losses: list[float], bounds: Bounds) -> Page:
+    rows = [
+        FrontRow(f"{loss}", "uniform", 1e5 * (index + 1), 1.0 + index, loss, measured=True, chosen=not index)
+        for index, loss in enumerate(losses)
+    ]
+    return replace(page(3), search=found(bounds), front=tuple(rows))
 
 
-def test_bounds_say_whether_they_hold(found: SearchResult) -> None:
-    bounds = Bounds(max_drop=0.01, max_size_bytes=700_000, max_latency_ms=5.0, max_latency_ratio=0.5)
-    rows = {row.name.partition(",")[0]: row for row in searched(found, bounds).bounds}
-    assert {name: row.holds for name, row in rows.items()} == {
-        "size": False,
-        "a run": True,  # half of 2 ms is 1 ms, the tighter of the two
-        "drop of top1": True,
-        "surrogate of that drop": None,
-        "bits a weight": None,
-    }
-    assert rows["a run"].bound == "at most 1 ms"
-    assert rows["size"].predicted == rows["size"].measured == "800,000 bytes"
-
-
-def test_a_latency_within_the_noise_holds(found: SearchResult) -> None:
-    near = replace(found, measured=replace(found.measured, latency_ms=1.019))
-    rows = searched(near, Bounds(max_latency_ms=1.0)).bounds
-    assert rows[1].holds
-    untimed = replace(found, float_model=Totals(4e6, 0.0, 0.0))
-    assert len(searched(untimed, Bounds()).bounds) == 4  # nothing about time
-
-
-def test_without_a_front_the_result_stands_beside_one_choice_everywhere(found: SearchResult) -> None:
-    rows = searched(found, Bounds()).front
-    assert [(row.label, row.kind, row.chosen) for row in rows] == [
+def test_without_a_front_the_result_stands_beside_one_choice_everywhere() -> None:
+    assert [(row.label, row.kind, row.chosen) for row in front_rows(found())] == [
         ("found", "front", True),
         ("int8 everywhere", "uniform", False),
         ("float", "float", False),
     ]
 
 
-def test_points_that_were_only_predicted_have_no_drop(found: SearchResult) -> None:
+def test_points_that_were_only_predicted_have_no_drop() -> None:
+    base = result()
     points = (
         FrontPoint({"a": "int4", "b": "int4"}, Totals(5e5, 0.8, 0.7)),
-        FrontPoint(found.assignment, found.predicted, found.measured, chosen=True),
+        FrontPoint(base.assignment, base.predicted, base.measured, chosen=True),
     )
-    rows = searched(replace(found, front=Front("top1", FLOAT, points)), Bounds()).front
+    rows = front_rows(found(front=Front("top1", FLOAT, points)))
     assert [(row.label, row.loss, row.measured, row.chosen) for row in rows] == [
         ("2 int4", None, False, False),
         ("1 int4, 1 int8", 0.008, True, True),
@@ -94,8 +45,42 @@ def test_points_that_were_only_predicted_have_no_drop(found: SearchResult) -> No
     ]
 
 
-def test_a_notebook_shows_the_search(found: SearchResult) -> None:
-    text = search_html(found)
-    for words in ("0.92 float, 0.912 compiled", "5.25, scales counted", "1 int4, 2 int8, 1 float", "1.5 min"):
-        assert words in text
-    assert "<b>.qc" not in text
+def test_bounds_are_lines_of_both_charts() -> None:
+    made = looking_at([0.01, 0.02], Bounds(max_drop=0.015, max_size_bytes=300_000, max_latency_ratio=0.5))
+    by_size, by_time = front_by_size(made), front_by_latency(made)
+    assert by_size is not None
+    assert by_time is not None
+    assert [(line.x0, line.y0) for line in by_size.layout.shapes] == [(300, 0), (0, 0.015)]  # kB
+    assert [(line.x0, line.y0) for line in by_time.layout.shapes] == [(1.0, 0), (0, 0.015)]  # half of 2 ms
+
+
+@pytest.mark.parametrize("losses", [[0.0, 0.0], [-0.004, 0.006]])
+def test_a_loss_of_nothing_stands_within_the_chart(losses: list[float]) -> None:
+    made = front_by_size(looking_at(losses, Bounds(max_drop=0.01)))
+    assert made is not None
+    low, high = made.layout.yaxis.range
+    assert low < min(losses)
+    assert high > 0.01
+
+
+def test_losses_far_apart_are_drawn_by_their_logarithm_and_none_is_lost() -> None:
+    made = front_by_size(looking_at([0.0, 0.001, 0.3], Bounds(max_drop=0.01)))
+    assert made is not None
+    assert made.layout.yaxis.type == "log"
+    assert sorted(made.data[0].y) == [0.0005, 0.001, 0.3]
+    assert "drop 0<" in f"{made.data[0].customdata[0][1]}<"  # what is shown of it is true
+
+
+def test_models_that_were_not_timed_have_one_chart() -> None:
+    made = looking_at([0.01], Bounds())
+    untimed = replace(made, front=tuple(replace(row, latency_ms=0.0) for row in made.front))
+    assert front_by_latency(untimed) is None
+    assert front_by_size(untimed) is not None
+
+
+def test_the_tile_of_accuracy_is_the_users_metric_and_its_bound() -> None:
+    (tile,) = (tile for tile in tiles(looking_at([0.0], Bounds(max_drop=0.01))) if tile.name == "top1")
+    assert tile.figure == "0.912"
+    assert "0.92 in float; drop 0.008, at most 0.01: kept" in tile.text
+    (tile,) = (tile for tile in tiles(looking_at([0.0], Bounds(max_drop=0.001))) if tile.name == "top1")
+    assert "NOT kept" in tile.text
