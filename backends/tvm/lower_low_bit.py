@@ -15,8 +15,7 @@ import onnx_ir as ir
 from qcompiler.backends.base import Lowering
 from qcompiler.backends.onnxruntime.low_bit_product import LowBitProduct, low_bit_product
 from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight, read_low_bit
-from qcompiler.backends.tvm.private import constants, replace
-from qcompiler.graph.qdq import graph_of
+from qcompiler.backends.tvm.private import behind, constants, replace
 from qcompiler.graph.weighted import array_of
 
 ROUNDING_DB = 30.0
@@ -76,12 +75,11 @@ def _lower(
     if product.bias is not None:
         bias = pack_channels(array_of(product.bias).astype(np.float32))
         inputs += constants(product.node.outputs[0], name, [("bias", bias)])
-    addend = product.addend
     made = replace(
         product.node, product.last, "GemmLowBit", inputs, attributes | {"bias": int(product.bias is not None)}
     )
-    if addend is not None:
-        _add(made, addend)
+    if product.addend is not None:
+        behind(made, "Add", product.addend, "addend")
     return Lowering(name, "GemmLowBit", reason, rounding_db=ROUNDING_DB)
 
 
@@ -158,15 +156,3 @@ def _levels(weight: LowBitWeight) -> _Levels | str:
 def _table(levels: npt.NDArray[np.floating], unit: float, *, exact: bool) -> _Levels:
     offset = max(0, -int(levels.min()))
     return _Levels(offset, (levels + offset).astype(np.uint8), unit, exact)
-
-
-def _add(node: ir.Node, addend: ir.Value) -> None:
-    """Add what a Gemm adds that is no bias."""
-    output = node.outputs[0]
-    total = ir.node("Add", [output, addend], name=f"{node.name}_addend")
-    total.outputs[0].shape, total.outputs[0].type = output.shape, output.type
-    name = str(output.name)
-    graph_of(output).insert_after(node, total)
-    output.replace_all_uses_with(total.outputs[0], replace_graph_outputs=True)
-    total.replace_input_with(0, output)
-    output.name, total.outputs[0].name = f"{name}_without_addend", name

@@ -47,6 +47,18 @@ def adopt(
     return replace(node, last, node.op_type, [*node.inputs, *extra], _attributes(node) | attributes)  # type: ignore[list-item]
 
 
+def behind(node: ir.Node, op_type: str, operand: ir.Value, suffix: str) -> None:
+    """Put an operator of two inputs between a node and everything that reads its result."""
+    output = node.outputs[0]
+    made = ir.node(op_type, [output, operand], name=f"{node.name}_{suffix}")
+    made.outputs[0].shape, made.outputs[0].type = output.shape, output.type
+    name = str(output.name)
+    graph_of(output).insert_after(node, made)
+    output.replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
+    made.replace_input_with(0, output)
+    output.name, made.outputs[0].name = f"{name}_before_{suffix}", name
+
+
 def _attributes(node: ir.Node) -> dict[str, int | str]:
     found: dict[str, int | str] = {}
     for attribute in node.attributes.values():

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qcompiler.backends.onnxruntime.constant_value import constant_value
+from qcompiler.backends.onnxruntime.lower_dynamic import bias_add, other_input
+from qcompiler.backends.tvm.importing.attributes import integer, number
 from qcompiler.graph.weighted import array_of, is_constant
 
 Kind = Literal["dynamic", "static"]
@@ -40,6 +42,51 @@ class Activation:
     scale: float = 1.0
     zero_point: int = 0
     magnitude: ir.Value | None = None
+
+
+@dataclass(frozen=True)
+class Int8Product:
+    """``last = activation W [+ bias]``, from which a magnitude of rows is still to be multiplied in.
+
+    Attributes:
+        node: MatMul or Gemm.
+        activation: what its first operand is made of.
+        operand: its second operand, the same value for all that share the weight.
+        weight: what ``operand`` is made of.
+        bias: as many values as the weight has channels, or None.
+        last: ``node``, or the Add behind it that ``bias`` comes from.
+    """
+
+    node: ir.Node
+    activation: Activation
+    operand: ir.Value
+    weight: Int8Weight
+    bias: npt.NDArray[np.generic] | None
+    last: ir.Node
+
+
+def read_product(node: ir.Node, opset_imports: dict[str, int]) -> Int8Product | None:
+    """The view of ``node``; None where it is no product of quantized activations by a symmetric int8 weight."""
+    if node.domain or node.op_type not in ("MatMul", "Gemm"):
+        return None
+    activation, operand, gemm = read_activation(node.inputs[0]), node.inputs[1], node.op_type == "Gemm"
+    scaled = number(node, "alpha", 1) != 1 or number(node, "beta", 1) != 1 or integer(node, "transA", 0)
+    if activation is None or operand is None or (gemm and scaled):
+        return None
+    weight = read_weight(operand, opset_imports, transposed=gemm and bool(integer(node, "transB", 0)))
+    if weight is None:
+        return None
+    last, bias, columns = node, None, weight.scale.size
+    if gemm and len(node.inputs) > 2 and node.inputs[2] is not None:
+        bias = constant_value(node.inputs[2], opset_imports)
+        if bias is None or bias.size != columns or activation.magnitude is not None:
+            return None
+    elif not gemm and activation.magnitude is None:
+        add = bias_add(node, columns)
+        addend = other_input(add, node.outputs[0]) if add is not None else None
+        bias = None if addend is None else constant_value(addend, opset_imports)
+        last = add if add is not None and bias is not None else node
+    return Int8Product(node, activation, operand, weight, bias, last)
 
 
 def read_weight(

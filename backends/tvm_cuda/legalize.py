@@ -20,10 +20,10 @@ from qcompiler.backends.onnxruntime.low_bit_product import LowBitProduct, low_bi
 from qcompiler.backends.onnxruntime.low_bit_weight import LowBitWeight, makes_low_bit_weight, read_low_bit
 from qcompiler.backends.tvm.expand import expand_constants
 from qcompiler.backends.tvm.importing.kernels import DOMAIN
-from qcompiler.backends.tvm.private import constants, replace
+from qcompiler.backends.tvm.private import behind, constants, replace
 from qcompiler.backends.tvm_cuda.definitions import WORD_BITS
 from qcompiler.backends.tvm_cuda.lower_float import lower_float
-from qcompiler.backends.tvm_cuda.lower_int8 import behind, lower_int8
+from qcompiler.backends.tvm_cuda.lower_int8 import lower_int8
 from qcompiler.graph.weighted import array_of, is_constant
 from qcompiler.prepare.clean import remove_unused
 

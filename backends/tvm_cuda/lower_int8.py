@@ -12,11 +12,9 @@ import onnx_ir as ir
 
 from qcompiler.backends.base import Lowering
 from qcompiler.backends.onnxruntime.constant_value import constant_value
-from qcompiler.backends.onnxruntime.lower_dynamic import bias_add, other_input
-from qcompiler.backends.tvm.importing.attributes import integer, number
-from qcompiler.backends.tvm.private import constants, replace
-from qcompiler.backends.tvm.read_int8 import Activation, Int8Weight, read_activation, read_weight
-from qcompiler.graph.qdq import graph_of
+from qcompiler.backends.tvm.importing.attributes import integer
+from qcompiler.backends.tvm.private import behind, constants, replace
+from qcompiler.backends.tvm.read_int8 import Int8Product, Int8Weight, read_activation, read_product
 from qcompiler.graph.weighted import array_of, is_constant
 
 Array = npt.NDArray[np.generic]
@@ -29,71 +27,32 @@ def lower_int8(model: ir.Model) -> list[Lowering]:
     imports = dict(model.graph.opset_imports)
     packed: dict[ir.Value, list[ir.Value]] = {}
     done = []
-    for node in [node for node in model.graph if not node.domain]:
-        if node.op_type in ("MatMul", "Gemm") and _lower(node, imports, packed):
+    for node in list(model.graph):
+        product = read_product(node, imports)
+        if product is not None:
+            _lower(product, packed)
             done.append(Lowering(str(node.name), "CudaInt8"))
-        elif node.op_type == "Conv" and _lower_conv(node, imports):
+        elif node.op_type == "Conv" and not node.domain and _lower_conv(node, imports):
             done.append(Lowering(str(node.name), "CudaConvInt8"))
     return done
 
 
-def _lower(node: ir.Node, imports: dict[str, int], packed: dict[ir.Value, list[ir.Value]]) -> bool:
-    activation, source = read_activation(node.inputs[0]), node.inputs[1]
-    gemm = node.op_type == "Gemm"
-    scaled = number(node, "alpha", 1.0) != 1 or number(node, "beta", 1.0) != 1 or integer(node, "transA", 0)
-    if activation is None or source is None or (gemm and scaled):
-        return False
-    weight = read_weight(source, imports, transposed=gemm and bool(integer(node, "transB", 0)))
-    if weight is None:
-        return False
-    last, bias = node, None
-    if gemm and len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = constant_value(node.inputs[2], imports)
-        if bias is None or bias.reshape(-1).size != weight.scale.size or activation.magnitude is not None:
-            return False
-    elif not gemm and activation.magnitude is None:
-        add = bias_add(node, weight.scale.size)
-        operand = other_input(add, node.outputs[0]) if add is not None else None
-        bias = None if operand is None else constant_value(operand, imports)
-        last = add if add is not None and bias is not None else node
-    if source not in packed:
-        packed[source] = _pack(node, str(source.name), weight)
-    _replace(node, last, activation, packed[source], bias, weight)
-    return True
-
-
-def _replace(
-    node: ir.Node,
-    last: ir.Node,
-    activation: Activation,
-    values: list[ir.Value],
-    bias: Array | None,
-    weight: Int8Weight,
-) -> None:
-    inputs = [*codes_of(node.inputs[0]), *values]
-    if bias is not None:
-        row = bias.astype(np.float32).reshape(-1)
+def _lower(product: Int8Product, packed: dict[ir.Value, list[ir.Value]]) -> None:
+    node, weight, operand = product.node, product.weight, product.operand
+    if operand not in packed:
+        packed[operand] = _pack(node, str(operand.name), weight)
+    inputs = [*codes_of(node.inputs[0]), *packed[operand]]
+    if product.bias is not None:
+        row = product.bias.astype(np.float32).reshape(-1)
         inputs += constants(node.outputs[0], str(node.name), [("bias", row)])
     attributes: dict[str, int | str] = {
         "channels": weight.codes.shape[1],
         "depth": weight.codes.shape[0],
-        "bias": int(bias is not None),
+        "bias": int(product.bias is not None),
     }
-    made = replace(node, last, "CudaInt8", inputs, attributes)
-    if activation.magnitude is not None:
-        behind(made, "Mul", activation.magnitude, "row_magnitude")
-
-
-def behind(node: ir.Node, op_type: str, operand: ir.Value, suffix: str) -> None:
-    """Put an operator of two inputs between a node and everything that reads its result."""
-    output = node.outputs[0]
-    made = ir.node(op_type, [output, operand], name=f"{node.name}_{suffix}")
-    made.outputs[0].shape, made.outputs[0].type = output.shape, output.type
-    name = str(output.name)
-    graph_of(output).insert_after(node, made)
-    output.replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
-    made.replace_input_with(0, output)
-    output.name, made.outputs[0].name = f"{name}_before_{suffix}", name
+    made = replace(node, product.last, "CudaInt8", inputs, attributes)
+    if product.activation.magnitude is not None:
+        behind(made, "Mul", product.activation.magnitude, "row_magnitude")
 
 
 def codes_of(value: ir.Value | None) -> list[ir.Value]:
