@@ -16,28 +16,26 @@ Running it again finds nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import onnx_ir as ir
 
 from qcompiler.backends.base import Target
-from qcompiler.calibration.requests import ChannelMeanSquare, Request
+from qcompiler.calibration.requests import ChannelMeanSquare
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.codebook import channel_bits, store_channel_table
-from qcompiler.graph.weighted import WeightedNode, weighted
-from qcompiler.low_bit.codebooks import finite_matrix, half_where_possible, looked_up_refusal
-from qcompiler.low_bit.readers import can_be_observed, unreadable
+from qcompiler.graph.weighted import WeightedNode
+from qcompiler.low_bit.codebooks import CodebookPass, finite_matrix, half_where_possible
+from qcompiler.low_bit.readers import can_be_observed
 from qcompiler.numerics.kmeans import Codes, Float32, fit_tables, nearest_codes
-from qcompiler.pipeline.base import NodeDecision, Pass, PassContext, PassReport
+from qcompiler.pipeline.base import PassContext
 from qcompiler.pipeline.journal import Arrays
 from qcompiler.pipeline.options import option
 
 
 @dataclass(frozen=True)
-class SqueezeLlm(Pass):
+class SqueezeLlm(CodebookPass):
     """Weights from a codebook of floats for each output channel, activations in float."""
 
     name: ClassVar[str] = "squeezellm"
@@ -61,64 +59,33 @@ class SqueezeLlm(Pass):
         del target
         return self.bits
 
-    def statistics(self, context: PassContext) -> Sequence[Request]:
-        views = (weighted(node) for node in context.nodes())
-        taken = (view for view in views if view is not None and not self._refusal(view, context))
-        return [self._request(view) for view in taken if self._weighs(view, context)]
+    def observes(self, view: WeightedNode, context: PassContext) -> bool:
+        wanted = context.has_data if self.importance is None else self.importance
+        return wanted and can_be_observed(view, context.model)
 
-    def foreseen(self, context: PassContext) -> PassReport:
-        return self._report(context, None)
+    def request(self, view: WeightedNode) -> ChannelMeanSquare:
+        return ChannelMeanSquare(str(view.activation.name))
 
-    def apply(self, context: PassContext, statistics: Statistics) -> PassReport:
-        return self._report(context, statistics)
-
-    def _report(self, context: PassContext, statistics: Statistics | None) -> PassReport:
-        found = (self._decide(node, context, statistics) for node in context.nodes())
-        return PassReport(self.name, tuple(decision for decision in found if decision is not None))
-
-    def _decide(
-        self, node: ir.Node, context: PassContext, statistics: Statistics | None
-    ) -> NodeDecision | None:
-        """What becomes of one node; it is changed unless ``statistics`` is None."""
-        view = weighted(node)
-        reason = unreadable(node) if view is None else self._refusal(view, context)
-        if view is None or reason:
-            return NodeDecision(str(node.name), node.op_type, "skipped", reason) if reason else None
-        shape, weighs = view.matrix_shape, self._weighs(view, context)
-        how = "k-means weighed by its inputs" if weighs else "k-means"
-        bits = f"{channel_bits(shape, self.entries):.2f} bits" + (
-            ", codes in 4-bit containers" if self.bits < 4 else ""
-        )
-        if statistics is not None:
-            self._store(view, context, statistics)
-        detail = f"{self.entries} values a channel, {how}: {bits}"
-        return NodeDecision(view.name, node.op_type, "quantized", detail, stored_only=True)
-
-    def _store(self, view: WeightedNode, context: PassContext, statistics: Statistics) -> None:
-        def solve() -> Arrays:
-            weighs = self._weighs(view, context)
-            squares = statistics.array(self._request(view)).astype(np.float32) if weighs else None
-            codes, table = channel_codebook(finite_matrix(view), self.entries, squares)
-            return {"codes": codes, "table": table}
-
-        known = context.journal.recall(f"{view.weight.name}/{view.output_axis}", solve)
-        codes, table = np.asarray(known["codes"], np.uint8), np.asarray(known["table"], np.float32)
-        store_channel_table(context.model, view, codes, table, name=f"{self.name}{self.bits}")
-
-    def _refusal(self, view: WeightedNode, context: PassContext) -> str:
-        if reason := looked_up_refusal(view, context, lm_head=self.lm_head):
-            return reason
+    def too_small(self, view: WeightedNode) -> str:
         rows, least = view.matrix_shape[0], 16 * self.entries // self.bits
         if rows < least:
             return f"channels of {rows} weights: below {least} their {self.entries} values take more than the codes"
         return ""
 
-    def _weighs(self, view: WeightedNode, context: PassContext) -> bool:
-        wanted = context.has_data if self.importance is None else self.importance
-        return wanted and can_be_observed(view, context.model)
+    def detail(self, view: WeightedNode, *, observed: bool) -> str:
+        how = "k-means weighed by its inputs" if observed else "k-means"
+        padded = ", codes in 4-bit containers" if self.bits < 4 else ""
+        bits = channel_bits(view.matrix_shape, self.entries)
+        return f"{self.entries} values a channel, {how}: {bits:.2f} bits{padded}"
 
-    def _request(self, view: WeightedNode) -> ChannelMeanSquare:
-        return ChannelMeanSquare(str(view.activation.name))
+    def solve(self, view: WeightedNode, statistics: Statistics | None) -> Arrays:
+        squares = None if statistics is None else statistics.array(self.request(view)).astype(np.float32)
+        codes, table = channel_codebook(finite_matrix(view), self.entries, squares)
+        return {"codes": codes, "table": table}
+
+    def store(self, view: WeightedNode, context: PassContext, solved: Arrays) -> None:
+        codes, table = np.asarray(solved["codes"], np.uint8), np.asarray(solved["table"], np.float32)
+        store_channel_table(context.model, view, codes, table, name=f"{self.name}{self.bits}")
 
 
 def channel_codebook(weights: Float32, entries: int, importance: Float32 | None) -> tuple[Codes, Float32]:
