@@ -28,6 +28,12 @@ USUAL_ROUNDS, USUAL_VARIANTS = 4, 3
 """Programs until the limit of the loss is found, and other pipelines of the first assignment, about."""
 
 
+def usual_candidates(settled: Settled, rounds: int = 0) -> int:
+    """How many models are still to be compiled after so many rounds, about."""
+    left = 1 if settled.bounds.max_drop is None else max(USUAL_ROUNDS - rounds, 1)
+    return left + (0 if rounds else USUAL_VARIANTS)
+
+
 @dataclass
 class Loop:
     """One search; ``best`` is kept up to date, for whoever interrupts it.
@@ -69,7 +75,7 @@ class Loop:
         """
         limit = self._first_limit()
         for number in range(self.rounds):
-            self._plan(number, limit)
+            self.bench.schedule.plan("candidates", usual_candidates(self.settled, number) + self.later)
             solution = self._solved(None if limit is None else limit.limit)
             known = (self.variant.name, solution.picked.tobytes()) in self.tried
             if known and (limit is None or not limit.failed):
@@ -86,11 +92,6 @@ class Loop:
             if limit.settled:
                 break
         self.try_uniform()
-
-    def _plan(self, number: int, limit: LossLimit | None, variants: int = USUAL_VARIANTS) -> None:
-        """Say how many candidates are to come, about: those of other variants are compiled in the first round."""
-        rounds = 1 if limit is None else max(USUAL_ROUNDS - number, 1)
-        self.bench.schedule.plan("candidates", rounds + (variants if number == 0 else 0) + self.later)
 
     def try_uniform(self) -> None:
         """Compile the best uniform model too, where it keeps the bounds and nothing better was found."""

@@ -38,7 +38,7 @@ class Schedule:
 
     left: dict[Kind, int] = field(default_factory=dict)
     took: dict[Kind, list[float]] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     _current: Kind | None = None
     _since: float = 0.0
     _share: float = 0.0
@@ -101,5 +101,6 @@ class Schedule:
         return self._current == "losses"
 
     def _expected(self, kind: Kind) -> float:
-        known = self.took.get(kind)
-        return statistics.fmean(known or self.took["uniform"]) * (1.0 if known else GUESS[kind])
+        """Mean of those that were done, the guess being one of them: the first one may be unlike those that come."""
+        guess = GUESS[kind] * statistics.fmean(self.took["uniform"])
+        return statistics.fmean([*self.took.get(kind, ()), guess])

@@ -16,7 +16,7 @@ from qcompiler.auto.corrections import choose_correction
 from qcompiler.auto.estimated import VARIANT, estimate
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.judge import Judge
-from qcompiler.auto.loop import Loop
+from qcompiler.auto.loop import Loop, usual_candidates
 from qcompiler.auto.metrics import named_function, open_metric
 from qcompiler.auto.opened import Asked, Model, SearchOptions, open_request, working
 from qcompiler.auto.outcome import Kept, SearchResult, publish
@@ -111,6 +111,8 @@ class _Search:
     def _measured(self) -> Loop:
         """Settle what concerns the whole model, and measure every choice of every group."""
         bench, judge = self.bench, self.judge
+        later = MEASURED if self.asked.options.pareto else 0
+        bench.schedule.plan("candidates", usual_candidates(self.settled) + later)
         bench.tell(SEARCH)
         if bench.problem.estimated:
             bench.variant = VARIANT

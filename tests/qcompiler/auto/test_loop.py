@@ -72,7 +72,11 @@ class StandIn(Loop):
 
 def searched(bounds: Bounds, drop_of: Any, seed: int = 0, rounds: int = 8) -> StandIn:
     bench = SimpleNamespace(
-        problem=problem(), variant=Variant(), samples=SimpleNamespace(calibration=None), schedule=Schedule()
+        problem=problem(),
+        variant=Variant(),
+        samples=SimpleNamespace(calibration=None),
+        schedule=Schedule(),
+        least=None,
     )
     judge = SimpleNamespace(
         float_totals=Totals(10600.0, 25.0, 0.0),

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.auto import compiled
 from qcompiler.auto.facts import Bounds
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.outcome import SearchResult
@@ -18,8 +20,10 @@ from qcompiler.auto.search import SearchOptions, search
 from qcompiler.backends.onnxruntime.cpu import OrtCpu
 from qcompiler.cli.signals import TerminatedError
 from qcompiler.driver import compile as compile_model
+from qcompiler.driver import compile_request
 from qcompiler.errors import OptionError, UnsupportedError
-from qcompiler.request import CompileOptions
+from qcompiler.request import CompileOptions, Request
+from qcompiler.result import CompileResult
 from tests.passes.graphs import Arrays, graph, normal
 
 pytest.importorskip("scipy")
@@ -33,6 +37,7 @@ def few_formats() -> Iterator[None]:
     """A small network needs no ten formats to be searched in."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("qcompiler.auto.candidates.GROUPS", {"int4": (32,), "int2": (32,)})
+        patched.setattr("qcompiler.auto.candidates.BY_BITS", ("int4:group=32", "int2:group=32"))
         yield
 
 
@@ -124,9 +129,7 @@ def test_a_size_below_what_is_possible_is_refused_before_calibration(
     monkeypatch.setattr(
         "qcompiler.pipeline.run.collect", lambda *_, **__: pytest.fail("calibrated before refusing")
     )
-    with pytest.raises(
-        UnsupportedError, match=r"--max-size is 1 kB, and the least that is possible is about"
-    ):
+    with pytest.raises(UnsupportedError, match=r"--max-size is 1 kB, and the least that is possible is "):
         search(model, "random", bounds=Bounds(max_size_bytes=1000), output=tmp_path, options=QUICK)
     with pytest.raises(UnsupportedError, match=r"--bits is 1, and the least that is possible is 2\.\d+"):
         search(model, "random", bounds=Bounds(max_bits=1.0), output=tmp_path, options=QUICK)
@@ -174,6 +177,84 @@ def test_a_search_that_goes_on_measures_nothing_again(
     monkeypatch.setattr("qcompiler.auto.judge.Judge.judge", lambda *_: pytest.fail("judged again"))
     with pytest.raises(KeyboardInterrupt):
         search(model, data, bounds=Bounds(max_bits=4.4), metric="kl", output=tmp_path, options=QUICK)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, TerminatedError(15)])
+def test_interrupted_while_measuring_the_best_uniform_model_is_verified_and_published(
+    model: Path,
+    data: Arrays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stop: type[BaseException] | BaseException,
+) -> None:
+    def stopped(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("qcompiler.auto.tables.loss_table", stopped)
+    with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else TerminatedError):
+        search(model, data, bounds=Bounds(max_bits=5.0), metric="kl", output=tmp_path, options=QUICK)
+    assert "verifying int4:group=32:solver=gptq:sequential=false everywhere" in caplog.text
+    result, recipe = tmp_path / "net.qc.onnx", tmp_path / "net.qc.recipe.yaml"
+    monkeypatch.undo()
+    again = compile_model(
+        model, recipe=recipe, calibration=data, output=tmp_path / "again", options=QUICK.compile
+    )
+    assert digest(again.path) == digest(result)
+    assert again.verification is not None
+
+
+def test_interrupted_before_anything_keeps_the_bounds_nothing_is_published(
+    model: Path,
+    data: Arrays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qcompiler.auto.tables.size_table", dies)
+    with pytest.raises(KeyboardInterrupt):
+        search(model, data, bounds=Bounds(max_bits=5.0), metric="kl", output=tmp_path, options=QUICK)
+    assert "no model was verified yet that keeps the bounds, so none is published" in caplog.text
+    assert not list(tmp_path.glob("net*"))
+
+
+def test_an_impossible_latency_is_refused_before_losses_are_measured(
+    model: Path, data: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("loss_table", "judge_uniform"):
+        monkeypatch.setattr(
+            f"qcompiler.auto.tables.{name}", lambda *_: pytest.fail("measured before refusing")
+        )
+    with pytest.raises(
+        UnsupportedError, match=r"--max-latency asks for .* ms, and the least that is possible is .* ms"
+    ):
+        search(
+            model, data, bounds=Bounds(max_latency_ratio=0.01), metric="kl", output=tmp_path, options=QUICK
+        )
+
+
+def test_a_candidate_that_fails_verification_is_one_line(
+    model: Path,
+    data: Arrays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails_by_segment(given: Any, request: Request, *others: Any) -> CompileResult:
+        calibration, output, options, progress, solved = others
+        if any(item.sequential for item in request.passes):
+            options = CompileOptions(verify="numerics", min_cosine=1.0)
+        return compile_request(given, request, calibration, output, options, progress, solved)
+
+    monkeypatch.setattr(compiled, "compile_request", fails_by_segment)
+    found = search(model, data, bounds=Bounds(max_bits=5.0), metric="kl", output=tmp_path, options=QUICK)
+    failed = [line for line in found.considered if "fails verification" in line]
+    assert len(failed) == 3
+    assert failed[0].startswith("candidate 2 (... (by segment)) fails verification: output 'logits'")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_without_data_only_what_needs_none_is_looked_at(model: Path, data: Arrays, tmp_path: Path) -> None:
