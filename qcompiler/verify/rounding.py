@@ -7,7 +7,7 @@ noise does: ratios of noise to signal are summed along the path.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
@@ -16,6 +16,7 @@ from qcompiler.graph.hadamard import is_rotation
 from qcompiler.verify.blame import inputs_of
 from qcompiler.verify.comparison import Comparison
 
+QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
 REDRAWN_DB = 4.0
 """How far apart two models are whose errors are equally large and independent: 3 dB, and 1 for few samples."""
 
@@ -32,16 +33,20 @@ def rounding_limits(dialect: ir.Model, lowered: Iterable[Lowering]) -> dict[str,
     return {str(value.name): -10.0 * math.log10(ratio) for value, ratio in noise.items()}
 
 
-def quantization_costs(dialect: ir.Model, quantization: Comparison, otherwise: float) -> dict[str, float]:
+def quantization_costs(
+    dialect: ir.Model, quantization: Comparison, otherwise: float, rounded: Collection[str] = ()
+) -> dict[str, float]:
     """SQNR in dB that quantization costs every value: rounding once more may cost as much again.
 
     A value that the float model does not have (a rotated activation) is worth no more than what it is made of.  Behind
-    a rotation, whose sums no two runtimes round alike, codes fall to either side: errors are as large, but others.
+    a rotation, whose sums no two runtimes round alike, codes fall to either side: errors are as large, but others.  So
+    do those that activations get behind a kernel that has rounded its own.
 
     Args:
         dialect: the quantized model.
         quantization: float against ``dialect``.
         otherwise: the most that a value is worth that the float model does not have.
+        rounded: values at or behind a kernel that rounds activations (:func:`rounding_limits`).
     """
     known = quantization.by_value()
     costs: dict[ir.Value, float] = {}
@@ -51,7 +56,8 @@ def quantization_costs(dialect: ir.Model, quantization: Comparison, otherwise: f
         for output in node.outputs:
             found = known.get(str(output.name))
             costs[output] = min(before, otherwise) if found is None else found.sqnr_db
-        if is_rotation(node) or not turned.isdisjoint(inputs_of(node)):
+        redrawn = node.op_type in QUANTIZERS and str(node.inputs[0].name if node.inputs[0] else "") in rounded
+        if redrawn or is_rotation(node) or not turned.isdisjoint(inputs_of(node)):
             turned.update(node.outputs)
     return {str(value.name): cost - REDRAWN_DB * (value in turned) for value, cost in costs.items()}
 

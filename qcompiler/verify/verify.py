@@ -233,7 +233,7 @@ def _lowering_failures(
     overall = min(
         (item.sqnr_db for item in quantization.outputs if item.is_float), default=limits.rounding_db
     )
-    costs = quantization_costs(dialect, quantization, overall)
+    costs = quantization_costs(dialect, quantization, overall, rounding)
 
     def allowed_db(item: NodeComparison) -> float:
         rounded = rounding.get(item.value, limits.rounding_db)

@@ -11,10 +11,13 @@ import pytest
 
 from qcompiler.backends.base import Lowering
 from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.calibration.statistics import Statistics
 from qcompiler.graph.hadamard import rotated
 from qcompiler.graph.low_bit import store_low_bit
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.numerics.formats.catalog import format_of
+from qcompiler.passes.int8_dynamic import Int8Dynamic
+from qcompiler.pipeline.base import PassContext
 from qcompiler.verify.comparison import Comparison, NodeComparison
 from qcompiler.verify.rounding import REDRAWN_DB, quantization_costs, rounding_limits
 from qcompiler.verify.verify import Verification, verify_model
@@ -113,3 +116,16 @@ def test_codes_behind_a_rotation_may_fall_to_either_side() -> None:
     found = quantization_costs(model, Comparison(tuple(known), (), 1), 30.0)
     lowered = 20.0 - REDRAWN_DB
     assert found == {"a": 20.0, "a_rotated": lowered, "b": lowered, "y": lowered}
+
+
+def test_codes_of_activations_behind_a_kernel_that_rounds_may_fall_to_either_side() -> None:
+    model = _float_model()
+    relu = model.graph[1]
+    Int8Dynamic().apply(PassContext(model, model, frozenset({"product1"}), OrtCpu()), Statistics({}))
+    known = [NodeComparison(name, "", "", 20.0, 1.0, 0.0, 0.0) for name in ("a", "b", "y")]
+    compared = Comparison(tuple(known), (), 1)
+    rounded = rounding_limits(model, [Lowering("product0", "k", rounding_db=40.0)])
+    found = quantization_costs(model, compared, 30.0, rounded)
+    assert relu.outputs[0].name == "b"
+    assert (found["a"], found["b"], found["y"]) == (20.0, 20.0, 20.0 - REDRAWN_DB)
+    assert quantization_costs(model, compared, 30.0)["y"] == 20.0  # nothing rounds before it
