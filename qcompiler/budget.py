@@ -22,7 +22,7 @@ from qcompiler.verify.needs import verification_bytes
 from qcompiler.verify.segmented import weight_bytes
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?(?:e\+?\d{1,2})?)\s*([KMGT]?)(I?B)?", re.IGNORECASE)
 
 _BASE_BYTES = 250_000_000
 """Interpreter, runtime, graph."""
@@ -39,7 +39,8 @@ _LEAST_GRAM_BYTES = 64 << 20
 
 
 def parse_size(text: str, owner: str = "--max-ram") -> int:
-    """Bytes of ``"4G"``, ``"500 MB"``, ``"1.5GiB"``: K, M, G and KB, MB, GB count thousands, KiB, MiB, GiB 1024.
+    """Bytes of ``"4G"``, ``"500 MB"``, ``"1.5GiB"``: K, M, G and KB, MB, GB count thousands, KiB, MiB, GiB 1024,
+    and a number alone (30000000, 3e7) bytes.
 
     Raises:
         OptionError: another form, or nothing.

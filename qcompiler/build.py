@@ -40,8 +40,19 @@ class Build:
     grown: tuple[str, ...] = ()
 
 
-def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external: bool | None) -> Build:
-    """Compile to ``path`` with ``reverted`` nodes left in float."""
+@dataclass(frozen=True)
+class Lowered:
+    """A model that is still to be written; attributes as of :class:`Build`."""
+
+    dialect: ir.Model
+    deployed: ir.Model
+    passes: tuple[PassReport, ...]
+    legalized: LegalizeReport
+    grown: tuple[str, ...]
+
+
+def lower(pipeline: Pipeline, reverted: tuple[str, ...] = ()) -> Lowered:
+    """Run the passes with ``reverted`` nodes left in float, and let the target have the result."""
     target = pipeline.target
     dialect, passes = pipeline.run(frozenset(reverted))
     pipeline.tell("lowering")
@@ -50,11 +61,27 @@ def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external
         legalized = target.legalize(deployed)
         grown = store_in_half(deployed) if target.stores_half else ()
     drop_traces(deployed)
-    target.write(deployed, path, external=external)
-    mended = _mend(deployed, path, target, external=external)
-    keys = quantized_keys(pipeline.reference, passes)
+    return Lowered(dialect, deployed, passes, legalized, grown)
+
+
+def build(pipeline: Pipeline, path: Path, reverted: tuple[str, ...], *, external: bool | None) -> Build:
+    """Compile to ``path`` with ``reverted`` nodes left in float."""
+    target, made = pipeline.target, lower(pipeline, reverted)
+    target.write(made.deployed, path, external=external)
+    mended = _mend(made.deployed, path, target, external=external)
+    keys = quantized_keys(pipeline.reference, made.passes)
     kernels = tuple(target.kernels(path, keys))
-    return Build(path, dialect, deployed, passes, legalized, kernels, mended, reverted, grown)
+    return Build(
+        path,
+        made.dialect,
+        made.deployed,
+        made.passes,
+        made.legalized,
+        kernels,
+        mended,
+        reverted,
+        made.grown,
+    )
 
 
 def quantized_keys(reference: ir.Model, passes: tuple[PassReport, ...]) -> list[NodeKey]:

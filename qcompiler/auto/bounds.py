@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import onnx_ir as ir
-
 from qcompiler.auto.facts import Bounds, Prefer, Problem, Totals
 from qcompiler.auto.solve import Infeasible, Limits, Quantity
 from qcompiler.errors import OptionError, UnsupportedError
@@ -87,72 +85,62 @@ def settle(bounds: Bounds, metric: str) -> Settled:
     return Settled(bounds, prefer, tuple(notes))
 
 
-def least_bytes(problem: Problem, reference: ir.Model) -> float:
-    """Bytes below which no assignment can come: weights in the fewest bits of any choice, other constants as they are.
-
-    Nodes and names are not counted, so the least that is possible is a little more.
-    """
-    decided = {group_node for group in problem.groups for group_node in group.nodes}
-    held = {
-        id(value)
-        for node in reference.graph.all_nodes()
-        if node.name in decided
-        for value in node.inputs
-        if value is not None and value.const_value is not None
-    }
-    rest = sum(
-        value.const_value.nbytes
-        for graph in reference.graphs()
-        for value in graph.initializers.values()
-        if value.const_value is not None and id(value) not in held
-    )
-    bits = problem.stored_bits.copy()
-    bits[~problem.allowed] = float("inf")
-    return float(bits.min(axis=1).sum()) / 8 + rest
-
-
-def refuse_impossible_size(problem: Problem, reference: ir.Model, bounds: Bounds) -> None:
-    """Refuse a size or number of bits that no choice can reach, before anything is calibrated.
+def refuse_few_bits(problem: Problem, bounds: Bounds) -> None:
+    """Refuse a number of bits that no choice can reach, before anything is run.
 
     Raises:
         UnsupportedError: says what is possible.
     """
-    least = least_bytes(problem, reference)
-    if bounds.max_size_bytes is not None and bounds.max_size_bytes < least:
-        raise UnsupportedError(
-            f"--max-size is {shown_size(bounds.max_size_bytes)}, and the least that is possible is about "
-            f"{shown_size(least)}: every weight in the fewest bits that the target has, the rest as it is. Give more."
-        )
+    if bounds.max_bits is None:
+        return
     weights = max(sum(group.parameters for group in problem.groups), 1)
     bits = problem.stored_bits.copy()
-    bits[~problem.allowed] = float("inf")
+    bits[~problem.allowed] = math.inf
     fewest = float(bits.min(axis=1).sum()) / weights
-    if bounds.max_bits is not None and bounds.max_bits < fewest:
+    if bounds.max_bits < fewest:
         raise UnsupportedError(
-            f"--bits is {bounds.max_bits:g}, and the least that is possible is {fewest:.2f} with scales counted. "
-            "Give more."
+            f"--bits is {bounds.max_bits:g}, and the least that is possible is {_rounded_up(fewest):g} with scales "
+            "counted. Give more."
         )
 
 
 def refusal(infeasible: Infeasible) -> UnsupportedError:
     """The error for limits that no assignment keeps."""
     with_others = "" if infeasible.alone else " with the other bounds kept"
-    limit, least = (_shown(infeasible.quantity, value) for value in (infeasible.limit, infeasible.least))
+    limit = _shown(infeasible.quantity, infeasible.limit)
+    least = _shown(infeasible.quantity, infeasible.least, up=True)
     return UnsupportedError(
         f"{_LIMITS[infeasible.quantity]} asks for {limit}, and the least that is possible{with_others} is {least}. "
         "Give more, or drop a bound."
     )
 
 
-def _shown(quantity: Quantity, value: float) -> str:
+def _shown(quantity: Quantity, value: float, *, up: bool = False) -> str:
     if quantity == "size_bytes":
-        return shown_size(value)
-    return f"{value:.4g} ms" if quantity == "latency_ms" else f"{value:.3g}"
+        return shown_size(value, up=up)
+    shown = _rounded_up(value) if up else value
+    return f"{shown:.4g} ms" if quantity == "latency_ms" else f"{shown:.4g}"
 
 
-def shown_size(size_bytes: float) -> str:
-    """Bytes in MB, as the options take them; three digits."""
-    return f"{size_bytes / 1e6:.3g} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.3g} kB"
+def shown_size(size_bytes: float, *, up: bool = False) -> str:
+    """Bytes in MB, as the options take them; three digits, or more where the user gave more.
+
+    Args:
+        size_bytes: to show.
+        up: round to more, not to the nearest: whoever asks for that much gets it.
+    """
+    shown = _rounded_up(size_bytes) if up else size_bytes
+    unit, name = (1e9, "GB") if shown >= 1e9 else (1e6, "MB") if shown >= 1e5 else (1e3, "kB")
+    return f"{shown / unit:.{3 if up else 6}g} {name}"
+
+
+def _rounded_up(value: float, digits: int = 3) -> float:
+    """The least number of so many digits that is no less."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    found = math.ceil(value / step * (1 - 1e-12)) * step
+    return float(f"{found:.{digits}g}")
 
 
 _OPTIONS = {

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -32,6 +33,9 @@ from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.samples import Samples
 from qcompiler.sequential import SEARCH
 from qcompiler.sequential.work import FLOAT_FOLDER
+
+if TYPE_CHECKING:
+    from qcompiler.auto.least import Least
 
 TELL_SECONDS = 0.5
 """Between two estimates of the time that is left."""
@@ -119,6 +123,21 @@ class Builds:
         if now - self._told > TELL_SECONDS:
             self._told = now
             self.progress(SEARCH, *self.schedule.in_tenths())
+
+    def apart(self, samples: Samples, folder: Path) -> Builds:
+        """Builds of the same problem in a folder of their own, with other data, that leave nothing behind."""
+        return Builds(
+            self.reference,
+            self.problem,
+            self.target,
+            samples,
+            self.selected,
+            folder,
+            Journal(),
+            self.threads,
+            name=self.name,
+            external=self.external,
+        )
 
     def lowered(self, assignment: Assignment, *, rounded: bool = False) -> ir.Model:
         """The model of an assignment as its target would write it, in memory alone."""

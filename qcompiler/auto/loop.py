@@ -15,6 +15,7 @@ from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.facts import Estimates, Totals
 from qcompiler.auto.judge import Judge, Judged, size_of
+from qcompiler.auto.least import solution_of
 from qcompiler.auto.loss_limit import LossLimit
 from qcompiler.auto.sensitivity import recalled_number
 from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
@@ -92,6 +93,7 @@ class Loop:
             if limit.settled:
                 break
         self.try_uniform()
+        self.try_least()
 
     def try_uniform(self) -> None:
         """Compile the best uniform model too, where it keeps the bounds and nothing better was found."""
@@ -101,6 +103,16 @@ class Loop:
         name, judged = found
         if self.best is None or self._figure(judged) < self._figure(self.best.judged):
             self.verify(self.uniform(name))
+
+    def try_least(self) -> None:
+        """Compile the smallest model, of which it is known that it keeps a bound on size, where nothing else does.
+
+        It has no transforms: these may take more bytes than it leaves.
+        """
+        least = self.bench.least
+        found = None if least is None or self.best is not None else solution_of(self.bench.problem, least)
+        if found is not None:
+            self.verify(found, Variant(), found.predicted)
 
     def uniform(self, name: str) -> Solution:
         """One choice everywhere, which was measured."""

@@ -85,6 +85,19 @@ def group_bytes(deployed: ir.Model, problem: Problem, reference: ir.Model) -> Ta
     return cells
 
 
+def graph_bytes(model: ir.Model) -> int:
+    """Bytes of a model's constants, nodes and functions, nearly as a file has them."""
+    constants = sum(len(str(value.name)) + _TENSOR_FRAME_BYTES for value in _constants(model))
+    nodes = sum(int(ir.to_proto(node).ByteSize()) + _NODE_FRAME_BYTES for node in model.graph)
+    functions = sum(int(ir.to_proto(function).ByteSize()) for function in model.functions.values())
+    return constant_bytes(model) + constants + nodes + functions
+
+
+def constant_bytes(model: ir.Model) -> int:
+    """Bytes of all constants of a model."""
+    return sum(value.const_value.nbytes for value in _constants(model) if value.const_value is not None)
+
+
 def _constants(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         for value in graph.initializers.values():

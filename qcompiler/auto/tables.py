@@ -15,6 +15,7 @@ from qcompiler.auto.facts import Assignment, Estimates, Problem, Table, Totals
 from qcompiler.auto.forms import uniform_names
 from qcompiler.auto.judge import Judge, Judged
 from qcompiler.auto.latency import latency_table
+from qcompiler.auto.least import with_least
 from qcompiler.auto.sensitivity import loss_table
 from qcompiler.auto.sizes import size_table
 from qcompiler.auto.solve import Infeasible, Limits, solve
@@ -49,6 +50,7 @@ def measure(problem: Problem, bench: Builds, judge: Judge, settled: Settled) -> 
         UnsupportedError: the bounds on size, latency and bits exclude each other; known before losses are measured.
     """
     base_bytes, sizes = size_table(problem, bench)
+    sizes = with_least(problem, base_bytes, sizes, bench.least)
     latency = latency_table(problem, bench) if judge.timed else None
     still = np.where(problem.allowed, 0.0, np.nan)
     estimates = Estimates(sizes, still, still, Totals(base_bytes, 0.0, 0.0))

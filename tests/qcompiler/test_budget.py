@@ -36,13 +36,14 @@ def model_of(size_bytes: int) -> ir.Model:
     [
         ("4G", 4 * GB), ("4gb", 4 * GB), ("1.5 GB", GB * 3 // 2), ("500M", 500_000_000), ("64kB", 64_000),
         ("1GiB", 1 << 30), ("2KiB", 2048), ("1.5MiB", 3 << 19), ("1T", 1000 * GB), ("123", 123), (" 7B ", 7),
+        ("1e6", 1_000_000), ("3E+7", 30_000_000), ("30MiB", 30 << 20), ("0.5GB", GB // 2),
     ],
 )  # fmt: skip
 def test_sizes(text: str, expected: int) -> None:
     assert parse_size(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "0", "4 GG", "1e9", "4Gi"])
+@pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "0", "4 GG", "1e-3", "nan", "inf", "4Gi"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="expected a number and a unit"):
         parse_size(text)

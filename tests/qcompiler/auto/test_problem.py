@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qcompiler.auto.bounds import check_bounds, least_bytes, refusal, refuse_impossible_size, settle
+from qcompiler.auto.bounds import check_bounds, refusal, refuse_few_bits, settle, shown_size
 from qcompiler.auto.candidates import Wanted
 from qcompiler.auto.choices import make_problem, rounded_words, sequential_words
 from qcompiler.auto.facts import Bounds, Problem, Totals
@@ -19,6 +21,7 @@ from qcompiler.auto.recipe import literal, recipe_text, steps_of, words
 from qcompiler.auto.solve import Infeasible
 from qcompiler.auto.variants import Variant, variants_of
 from qcompiler.backends.onnxruntime.cpu import OrtCpu
+from qcompiler.budget import parse_size
 from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.integers import Int2, Int4
@@ -154,16 +157,28 @@ def test_variants_fit_what_is_chosen(model: ir.Model) -> None:
     assert Variant("awq").steps(problem, model, {}) == ()
 
 
-def test_the_least_size_is_below_every_model(model: ir.Model) -> None:
-    problem = problem_of(model, Wanted(has_data=True))
-    least = least_bytes(problem, model)
-    weights = 4 * sum(group.parameters for group in problem.groups)
-    assert weights * 2 / 32 < least < weights / 4
+def test_bits_that_no_choice_has_are_refused_with_what_is_possible(model: ir.Model) -> None:
+    problem = problem_of(model, Wanted(has_data=True, bits=True, fast=False))
     with pytest.raises(
-        UnsupportedError, match=r"--max-size is 0.5 kB, and the least that is possible is about"
-    ):
-        refuse_impossible_size(problem, model, Bounds(max_size_bytes=500))
-    refuse_impossible_size(problem, model, Bounds(max_size_bytes=int(least) + 1))
+        UnsupportedError, match=r"--bits is 1, and the least that is possible is \d"
+    ) as refused:
+        refuse_few_bits(problem, Bounds(max_bits=1.0))
+    named = float(str(refused.value).partition("possible is ")[2].split()[0])
+    refuse_few_bits(problem, Bounds(max_bits=named))
+    refuse_few_bits(problem, Bounds())
+    with pytest.raises(UnsupportedError):
+        refuse_few_bits(
+            problem, Bounds(max_bits=0.98 * named)
+        )  # three digits: rounded up by less than a per cent
+
+
+@given(size=st.integers(1, 10**12))
+def test_a_least_size_is_shown_so_that_asking_for_it_is_enough(size: int) -> None:
+    shown = shown_size(size, up=True)
+    given_size = parse_size(shown.replace(" ", ""))
+    assert (
+        size <= given_size <= 1.011 * size + 1
+    )  # three digits; less than a byte is lost as a number of bytes
 
 
 def test_what_is_left_open_is_settled_and_said() -> None:
