@@ -68,6 +68,10 @@ class Auto:
     pareto: Annotated[bool, _option("Trace the front of size, latency and loss too, into a .front.json.")] = (
         False
     )
+    estimate: Annotated[
+        bool | None,
+        _option("Estimate what choices cost instead of measuring it. Default: for large models."),
+    ] = None
 
     def bounds(self) -> Bounds:
         """What must hold.
@@ -130,7 +134,7 @@ def searched(
         include=nodes[0],
         exclude=nodes[1],
         output=output,
-        options=SearchOptions(options, auto.pareto),
+        options=SearchOptions(options, auto.pareto, estimate=auto.estimate),
         progress=progress,
     )
 

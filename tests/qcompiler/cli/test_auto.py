@@ -34,7 +34,7 @@ def test_a_size_that_is_none_is_refused_under_its_own_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--max-drop", "0.1"), ("--bits", "4"), ("--prefer", "size"), ("--metric", "kl"), ("--pareto",)]
+    "words", [("--max-drop", "0.1"), ("--bits", "4"), ("--prefer", "size"), ("--metric", "kl"), ("--pareto",), ("--estimate",)]
 )
 def test_options_of_a_search_need_one(qcompile: Qcompile, words: tuple[str, ...]) -> None:
     ran = qcompile(DIGITS.onnx, "--passes", "int8_dynamic", *words)
