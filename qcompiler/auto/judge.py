@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.builds import Builds
+from qcompiler.auto.deployed_time import measured_ms
 from qcompiler.auto.facts import Assignment, Totals, Workbench
-from qcompiler.auto.latency import measured_ms
 from qcompiler.auto.losses import Yardstick
 from qcompiler.auto.metrics import Metric
 from qcompiler.auto.sensitivity import loss_feeds

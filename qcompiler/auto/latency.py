@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -86,18 +85,6 @@ def timing_feed(bench: Workbench) -> Feed:
     for feed in bench.samples.held_out:
         return feed
     raise CalibrationError("there is no feed to time models on; give at least one sample.")
-
-
-def measured_ms(path: Path, bench: Workbench, float_ms: float) -> float:
-    """Milliseconds of one run of a deployed model, timed beside the float model, in the measure of a table.
-
-    Args:
-        path: the model.
-        bench: names the float model, the feed and the threads.
-        float_ms: of the table that predicted it.
-    """
-    timing = time_model(path, bench.float_path, timing_feed(bench), threads=bench.threads, profiled=False)
-    return timing.ms * float_ms / timing.float_ms
 
 
 def latency_table(problem: Problem, bench: Workbench) -> LatencyTable:

@@ -8,12 +8,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qcompiler.auto import latency, latency_cache
+from qcompiler.auto import deployed_time, latency, latency_cache
+from qcompiler.auto.deployed_time import measured_ms
 from qcompiler.auto.exchanges import excess_by_edge, two_colours
 from qcompiler.auto.facts import FLOAT, Boundary, Group, Problem
 from qcompiler.auto.homes import Homes
 from qcompiler.auto.in_situ import Kernel, Timing, corrected, time_model
-from qcompiler.auto.latency import LatencyTable, _Measuring, latency_table, measured_ms, timing_feed
+from qcompiler.auto.latency import LatencyTable, _Measuring, latency_table, timing_feed
 from qcompiler.auto.latency_cache import cached_timing, timing_key
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.weighted import weighted_nodes
@@ -51,6 +52,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Problem, Stan
         return Timing(total, 10.0 * slowness, found if profiled else ())
 
     monkeypatch.setattr(latency, "time_model", timed)
+    monkeypatch.setattr(deployed_time, "time_model", timed)
     return bench_of(mlp(), rows(), CHOICES, tmp_path / "bench")
 
 

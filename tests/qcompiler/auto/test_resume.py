@@ -109,7 +109,12 @@ def test_what_was_measured_decides_and_is_not_measured_again(
     killed(model, first, "ort-cpu", "publishing")
     shutil.copytree(first.with_name(".net.work"), second.with_name(".net.work"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
-    for name in ("judge.Judge.judge", "compiled.compile_request", "latency.time_model"):
+    for name in (
+        "judge.Judge.judge",
+        "compiled.compile_request",
+        "latency.time_model",
+        "deployed_time.time_model",
+    ):
         monkeypatch.setattr(f"qcompiler.auto.{name}", lambda *_, **__: pytest.fail("done again"))
     ended = [searched(model, output, "ort-cpu") for output in (first, second)]
     assert digests(ended[0]) == digests(ended[1])
