@@ -45,10 +45,11 @@ class Case:
         calibration: for searches and compiles.
         judged: what a search measures its metric on.
         scored: what models are scored on here.
-        metric: as ``--metric`` takes it.
+        metric: as ``--metric`` takes it, for searches that name none.
         scratch: for models.
         options: of every compile.
         target: of every compile; "" for the usual one.
+        also: metrics that models are scored by too.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Case:
     scratch: Path
     options: tuple[str, ...] = ()
     target: str = ""
+    also: tuple[str, ...] = ()
 
 
 def half(ids: Array, lengths: Array, parity: int) -> dict[str, Array]:
@@ -87,7 +89,7 @@ def answered(
         made.append(_compiled(case, uniform[0], f"excluded_{count}", flags, title))
     speeds = scoring.speeds([each.path for each in made])
     rows = [_row(each, scoring, speed) for each, speed in zip(made, speeds, strict=True)]
-    return [Row(name="float", scores=Scores(own={case.metric: scoring.score(case.model)})), *rows]
+    return [Row(name="float", scores=Scores(own=scoring.score(case.model))), *rows]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Scoring:
     """Scores and times models on data that no search has seen."""
 
     case: Case
-    metric: Metric
+    metrics: Mapping[str, Metric]
     feed: Mapping[str, Array]
 
     @classmethod
@@ -123,14 +125,15 @@ class Scoring:
         model = load_model(case.model)
         prepare(model, opset=21)
         feeds = open_data(str(case.scored), input_specs(model), DataOptions())
-        return cls(case, open_metric(case.metric, model, feeds), next(iter(feeds)))
+        metrics = {name: open_metric(name, model, feeds) for name in (case.metric, *case.also)}
+        return cls(case, metrics, next(iter(feeds)))
 
-    def score(self, path: Path) -> float:
-        """The metric of one model."""
+    def score(self, path: Path) -> dict[str, float]:
+        """Every metric of one model."""
         from qcompiler.backends.onnxruntime.session import open_file, session_options
 
         session: Session = open_file(path, session_options(threads=1))
-        return self.metric.measure(session)
+        return {name: metric.measure(session) for name, metric in self.metrics.items()}
 
     def speeds(self, paths: Sequence[Path]) -> list[Speed]:
         """All of them and the float model in turns, so that models which differ by a per cent are told apart."""
@@ -152,7 +155,8 @@ class Scoring:
 
 def _searched(case: Case, options: Sequence[str], folder: str) -> Made:
     output = case.scratch / folder / "model.qc.onnx"
-    words = ["--passes", "auto", "--metric", case.metric, "--metric-data", str(case.judged), *options]
+    metric = () if "--metric" in options else ("--metric", case.metric)
+    words = ["--passes", "auto", *metric, "--metric-data", str(case.judged), *options]
     facts, seconds, peak = _run(case, words, output)
     predicted, measured = facts["predicted"], facts["measured"]
     latency = predicted["latency_ms"] / max(measured["latency_ms"], 1e-9)
@@ -174,7 +178,7 @@ def _compiled(case: Case, words: str, folder: str, flags: Sequence[str] = (), na
 def _row(made: Made, scoring: Scoring, speed: Speed) -> Row:
     return Row(
         name=made.name,
-        scores=Scores(own={scoring.case.metric: scoring.score(made.path), **made.more}),
+        scores=Scores(own={**scoring.score(made.path), **made.more}),
         size_bytes=size_of(made.path),
         speed={"1 sample": speed},
         seconds=round(made.seconds, 1),
