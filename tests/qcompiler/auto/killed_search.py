@@ -18,7 +18,8 @@ from qcompiler.auto.search import SearchOptions
 from qcompiler.request import CompileOptions
 from tests.qcompiler.auto.workbench import rows
 
-UNIFORM = 9
+CHOICES = ("int8_static", *(f"int{bits}:group=32:solver=gptq:sequential=false" for bits in (4, 2)))
+UNIFORM = len(CHOICES)
 """Models of one choice everywhere that the search below judges before its first candidate."""
 
 POINTS: dict[str, tuple[object, str, int]] = {
@@ -33,7 +34,7 @@ looked at, and recorded when it is judged."""
 
 def searched(model: Path, output: Path, target: str) -> SearchResult:
     """A search in few formats, with a bound for which several candidates are compiled; timings are short."""
-    few = mock.patch.dict("qcompiler.auto.candidates.GROUPS", {"int4": (32,), "int2": (32,)}, clear=True)
+    few = mock.patch("qcompiler.auto.choices.candidate_words", lambda *_: iter(CHOICES))
     with few, mock.patch("qcompiler.auto.in_situ.ROUNDS", 5):
         return search_module.search(
             model,
