@@ -53,11 +53,14 @@ def _check_file(path: Path) -> int:
             "(compare, bench, report, generate and eval take it as it is)"
         )
     if path.is_dir():
-        raise ModelError(f"{path}: is a directory{_models_inside(path)}; give the path of one .onnx file")
+        raise ModelError(
+            f"{path}: is a directory that holds {_models_in(path)}; give the path of one .onnx file"
+        )
     try:
         size_bytes = path.stat().st_size
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}; check the path{_models_inside(path.parent)}") from error
+        beside = f" ({path.parent} holds {_models_in(path.parent)})" if path.parent.is_dir() else ""
+        raise ModelError(f"{path}: {error.strerror}; check the path{beside}") from error
     except ValueError as error:
         raise ModelError(f"{str(path)!r}: is not a path ({error}); give the path of an .onnx file") from error
     if not path.is_file():
@@ -79,10 +82,6 @@ def _is_compiled(path: Path) -> bool:
     return path.suffix == SUFFIX and path.is_file()
 
 
-def _models_inside(folder: Path) -> str:
-    if not folder.is_dir():
-        return ""
+def _models_in(folder: Path) -> str:
     found = sorted(entry.name for entry in folder.glob("*.onnx"))
-    if not found:
-        return ", without any .onnx file in it"
-    return ", with " + ", ".join(found[:5]) + (", ..." if len(found) > 5 else "") + " in it"
+    return ", ".join([*found[:5], *(["..."] if len(found) > 5 else [])]) or "no .onnx file"

@@ -50,7 +50,8 @@ def test_a_path_gives_the_model(file: Path) -> None:
 
 
 def test_missing_path_names_what_is_there(file: Path) -> None:
-    _refused(file.parent / "other.onnx", "No such file", "model.onnx")
+    _refused(file.parent / "other.onnx", "No such file", f"check the path ({file.parent} holds model.onnx)")
+    _refused(file.parent / "nowhere" / "other.onnx", "No such file", "check the path")
 
 
 def test_directory_names_the_models_in_it(file: Path) -> None:
