@@ -25,6 +25,8 @@ SCRIPTS = (
     "auto mobilenet",
     "auto stories260k",
     "auto minilm",
+    "auto_estimates stories260k",
+    "auto_estimates tinylm",
     "tvm_convolutions",
     "rotations",
 )
@@ -34,6 +36,7 @@ OF_OUR_OWN = (
     "repository_models",
     "low_bit pydoc_lm",
     "auto pydoc_lm",
+    "auto_estimates pydoc_lm",
     "low_bit_solvers",
     "llama_speed",
     "tvm_kernels",
