@@ -226,9 +226,8 @@ class Bounds:
     @property
     def unbounded(self) -> bool:
         """Whether nothing but a preference is said."""
-        return all(
-            getattr(self, item.name) is None for item in dataclasses.fields(self) if item.name != "prefer"
-        )
+        bounds = [item.name for item in dataclasses.fields(self) if item.name != "prefer"]
+        return all(getattr(self, name) is None for name in bounds)
 
 
 @dataclass(frozen=True)
