@@ -183,6 +183,11 @@ class Target(abc.ABC):
         return False
 
     @property
+    def stores_tables(self) -> bool:
+        """Whether weights whose levels are a table (nf4) take no more bits in its files than their codes."""
+        return False
+
+    @property
     def two_bit_types(self) -> bool:
         """Whether codes of 2 bits must be int2 or uint2 (opset 25) to take 2 bits in its files."""
         return False

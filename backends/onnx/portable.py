@@ -75,6 +75,10 @@ class Onnx(Target):
         return True
 
     @property
+    def stores_tables(self) -> bool:
+        return True
+
+    @property
     def two_bit_types(self) -> bool:
         return True
 

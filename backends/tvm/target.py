@@ -63,6 +63,10 @@ class TvmCpu(Target):
         return None
 
     @property
+    def stores_tables(self) -> bool:
+        return True
+
+    @property
     def machine(self) -> str:
         """As ``uname -m`` says."""
         return self.mtriple.partition("-")[0] or platform.machine()

@@ -6,7 +6,7 @@ refuses, are left out here; how fast the rest is, is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -54,14 +54,19 @@ def make_problem(reference: ir.Model, selected: frozenset[str], target: Target, 
             choices.append(Choice(words, words, isinstance(item, WeightOnly), bits or FLOAT_BITS))
             columns.append(column)
     if len(choices) == 1:
-        raise OptionError(
-            "auto finds nothing to choose: no node of the model holds a weight that this target runs in fewer bits; "
-            "look at qcompile inspect."
-        )
+        raise OptionError(f"auto finds nothing to choose: {_why_nothing(groups, nodes, reference)}")
     stored = np.stack(columns, axis=1)
     if wanted.bits and not wanted.fast:
         choices, stored = _activations_in_float(choices, stored)
     return Problem(groups, tuple(choices), np.isfinite(stored), stored)
+
+
+def _why_nothing(groups: Sequence[Group], nodes: Mapping[str, ir.Node], reference: ir.Model) -> str:
+    if not groups and (left := len(find_groups(reference, frozenset(nodes)))):
+        return f"--include and --exclude leave none of the {left} places that hold a weight; leave more."
+    return (
+        "no node of the model holds a weight that this target runs in fewer bits; look at qcompile inspect."
+    )
 
 
 def _activations_in_float(choices: Sequence[Choice], stored: Table) -> tuple[list[Choice], Table]:
@@ -78,7 +83,8 @@ def rounded_words(words: str) -> str:
     name, *settings = words.split(":")
     kept = [each for each in settings if each.partition("=")[0] not in ("solver", "sequential")]
     narrow = name in ("int8_static", "int8_dynamic") and any(each.startswith("weights=") for each in kept)
-    return ":".join([name, *kept, *(["solver=rtn"] if narrow else [])])
+    searched = name in ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
+    return ":".join([name, *kept, *(["solver=rtn"] if narrow or searched else [])])
 
 
 def sequential_words(words: str) -> str:

@@ -106,6 +106,11 @@ def test_a_model_without_weights_has_nothing_to_choose() -> None:
         problem_of(bare, Wanted(has_data=True))
 
 
+def test_where_the_user_leaves_nothing_to_choose_that_is_the_reason(model: ir.Model) -> None:
+    with pytest.raises(OptionError, match=r"--include and --exclude leave none of the 3 places"):
+        make_problem(model, frozenset(), OrtCpu(), Wanted(has_data=True))
+
+
 def test_the_pipeline_of_an_assignment_comes_back_from_its_recipe(tmp_path: Path) -> None:
     model = convolutions()
     prepare(model, opset=21)
