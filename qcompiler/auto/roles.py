@@ -17,7 +17,7 @@ import onnx_ir as ir
 from qcompiler.auto.facts import Group, Problem
 from qcompiler.graph.weighted import WeightedNode, weighted_nodes
 
-SAMPLED = 6
+SAMPLED = 5
 """Groups of a role that are measured at most, evenly spread over its layers, the first and the last among them."""
 
 _NUMBER = re.compile(r"\d+")

@@ -8,7 +8,7 @@ follow from the energy of their errors (``second_order``).
 
 Losses are KL or relative error to the float model (``losses``) on the first feeds of the calibration data: as many as
 give ``ROWS`` rows of output (positions of a language model, pictures of a classifier) and ``SAMPLES`` samples, at most
-``FEEDS``.
+``FEEDS``; of large models fewer.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ from qcompiler.auto.second_order import Anchors, Energies, anchors_of, base_of, 
 from qcompiler.auto.switchboard import Switchboard
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import QCompilerError
+from qcompiler.verify.segmented import weight_bytes
 
 logger = logging.getLogger(__name__)
 
 ROWS, SAMPLES, FEEDS = 256, 4, 24
+LEAST_ROWS = 128
+ROW_BYTES = 5e11
+"""Bytes of weights times rows: of a model of more than 2 GB fewer rows are looked at, as each takes so much longer."""
 OFF_LOSS = 1e-6
 """Loss of a model with every switch off above which more was changed than switches undo: rounding of float32 gives
 1e-10, and one group of 8-bit weights 1e-5."""
@@ -122,12 +126,14 @@ def loss_feeds(bench: Workbench) -> list[Feed]:
     candidates = first_feeds(source, FEEDS)
     names = judged_outputs(bench.reference)
     session = float_session(bench.reference, names[:1], threads=bench.threads)
+    wanted = int(np.clip(ROW_BYTES / max(weight_bytes(bench.reference), 1), LEAST_ROWS, ROWS))
+    least = SAMPLES if wanted == ROWS else 1
     rows, samples, kept = 0, 0, []
     for index, feed in enumerate(candidates):
         kept.append(feed)
         found = np.asarray(run_feed(session, feed, index)[names[0]])
         rows, samples = rows + len(rows_of(found, feed, None)), samples + len(np.atleast_1d(found))
-        if rows >= ROWS and samples >= SAMPLES:
+        if rows >= wanted and samples >= least:
             break
     return kept
 

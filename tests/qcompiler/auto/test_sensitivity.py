@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from qcompiler.auto import sensitivity
 from qcompiler.auto.facts import FLOAT
 from qcompiler.auto.losses import Yardstick
 from qcompiler.auto.metrics import open_metric
@@ -125,3 +126,11 @@ def test_groups_are_built_alone_where_more_was_changed_than_switches_undo(tmp_pa
         assert table[row, 1] == pytest.approx(
             built_alone(bench, group.name, "int4"), rel=1e-6
         )  # the same session
+
+
+def test_of_large_models_fewer_rows_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, bench = bench_of(mlp(), rows(600), ["int8"], tmp_path)
+    assert len(loss_feeds(bench)) == sensitivity.FEEDS  # of a row each
+    monkeypatch.setattr(sensitivity, "ROW_BYTES", 1.0)
+    monkeypatch.setattr(sensitivity, "LEAST_ROWS", 3)
+    assert sum(len(feed["x"]) for feed in loss_feeds(bench)) == 3
