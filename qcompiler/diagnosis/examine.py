@@ -42,6 +42,10 @@ class Examiner:
         """A quantized part, its effect not measured yet."""
         weights_db = self.errors.weights[part.lifted].sqnr_db
         kinds = [self.here.lifted.stored[item.stored].kind for item in part.operands]
+        facts = [
+            found for item in part.operands if (found := self._weight(item, part, weights_db)) is not None
+        ]
+        distant = [item for item in facts if _is_distant(item, weights_db)]
         members = [str(item.twin.name) for item in part.operands if item.twin is not None]
         return NodeFacts(
             part.name,
@@ -54,9 +58,8 @@ class Examiner:
             self.errors.gathered[part.lifted].sqnr_db,
             self.arriving_db(part),
             None,
-            tuple(
-                facts for item in part.operands if (facts := self._weight(item, part, weights_db)) is not None
-            ),
+            tuple(item for item in facts if item not in distant),
+            tuple(map(_without_fault, distant)),
         )
 
     def arriving_db(self, part: Segment) -> float:
@@ -78,8 +81,6 @@ class Examiner:
             output_axis=_output_axis(operand),
             ratio=self.ratio,
         )
-        if facts.sqnr_db < weights_db - _TRANSFORMED_DB and exact.ndim > 1:
-            return None
         healthy = weights_db >= wrong_db(part) and weights_db >= facts.sqnr_db + 3.0
         return _without_fault(facts) if healthy else facts
 
@@ -147,6 +148,10 @@ def _noise(sqnr_db: float) -> float:
 def _output_axis(operand: Operand) -> int:
     view = weighted(operand.twin) if operand.twin is not None else None
     return view.output_axis if view is not None else 0
+
+
+def _is_distant(facts: WeightFacts, weights_db: float) -> bool:
+    return facts.sqnr_db < weights_db - _TRANSFORMED_DB and len(facts.shape) > 1
 
 
 def _without_fault(facts: WeightFacts) -> WeightFacts:

@@ -46,6 +46,8 @@ class NodeFacts:
         arriving_db: the worst of its inputs there; 200 where they are exact.
         effect: on the outputs; None where it was not measured.
         weights: its constants beside the float ones.
+        distant: constants that are far from the float ones while what they make is near: a transform changed them, or a
+            solver chose codes for what they make.
     """
 
     name: str
@@ -59,6 +61,7 @@ class NodeFacts:
     arriving_db: float
     effect: Effect | None
     weights: tuple[WeightFacts, ...]
+    distant: tuple[WeightFacts, ...] = ()
 
     @property
     def fault(self) -> Fault | None:

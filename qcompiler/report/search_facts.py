@@ -67,7 +67,7 @@ class SearchFacts:
         metric: what the drop is of.
         surrogate: measured, of the loss that is added up over nodes.
         bits: *packed bits* a weight of what could be quantized: codes and scales as formats pack them, 32 in float.
-        bounds: as the user gave them.
+        bounds: as the user gave them, or the usual one where none was given.
         quantities: all of them beside their bounds.
         considered: whole pipelines that were compared.
         tried: models that were compiled and measured.
@@ -118,6 +118,9 @@ def search_facts(
         hints: what to do next.
         chose_target: whether the search chose the options of the target, of which none need have an effect.
     """
+    from qcompiler.auto.bounds import settle
+
+    bounds = settle(bounds, found.metric).bounds
     kept = without_own_choices(compiled.warnings) if chose_target else compiled.warnings
     choices = [
         ChoiceFacts(
@@ -182,7 +185,7 @@ def _quantities(found: SearchResult, bounds: Bounds) -> Iterator[BoundRow]:
     )
     if base.latency_ms:
         yield _latency(predicted, measured, base, bounds)
-    yield BoundRow(found.metric, small(found.float_value), "", "", small(found.value), None)
+    yield BoundRow(found.metric, f"{found.float_value:.5g}", "", "", f"{found.value:.5g}", None)
     drop = bounds.max_drop
     yield BoundRow(
         f"drop of {found.metric}",

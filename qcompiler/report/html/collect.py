@@ -86,7 +86,7 @@ def _found(sources: Sources, reference: ir.Model, progress: Progress) -> Found:
         )
     known = Known(reference, sources.manifest, sources.target, diagnosis, before, after, profiles)
     nodes, left_out = node_rows(known)
-    shown = spreads(diagnosis, reference, nodes, before)
+    shown = spreads(diagnosis, reference, nodes, before, sources.manifest)
     unknown = tuple(measured.unknown)
     return Found(diagnosis, profiles, speed, outputs, after, shown, nodes, left_out, unknown)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qcompiler.report.html.chart import ACCENT, INK, MUTED, SURFACE, drawn, in_lines, safe, short_names
 from qcompiler.report.html.front_chart import front_by_latency, front_by_size
 from qcompiler.report.html.page import BytesPart, NodeRow, Page, Spread
+from qcompiler.report.html.tiles import latencies_ms
 from qcompiler.report.units import megabytes
 from qcompiler.verify.metrics import EXACT_DB
 
@@ -121,7 +122,7 @@ def _sqnr(nodes: Sequence[NodeRow]) -> go.Figure | None:
         if points
     ]
     layout = {
-        "xaxis": {"title": {"text": "node, in the order of the graph"}, "rangemode": "nonnegative"},
+        "xaxis": {"title": {"text": "node, in the order of the graph"}, "range": [0, nodes[-1].place + 1]},
         "yaxis": {"title": {"text": "SQNR, dB"}, "rangemode": "tozero"},
         "showlegend": True,
     }
@@ -156,11 +157,9 @@ def _histogram(spreads: Sequence[Spread]) -> go.Figure | None:
 def _latency(page: Page) -> go.Figure | None:
     import plotly.graph_objects as go
 
-    speed = page.speed
-    if speed is None:
+    if page.speed is None:
         return None
-    feeds = max(page.timed_feeds, 1)
-    times = [speed.deployed_ms / feeds, speed.float_ms / feeds]
+    times = latencies_ms(page)[::-1]
     trace = go.Bar(
         x=times,
         y=["compiled", "float"],
@@ -168,10 +167,12 @@ def _latency(page: Page) -> go.Figure | None:
         marker={"color": [ACCENT, MUTED]},
         text=[f"{value:.3g} ms" for value in times],
         textposition="auto",
+        insidetextfont={"color": SURFACE},
+        outsidetextfont={"color": INK},
         hovertemplate="%{y}: %{x:.4g} ms<extra></extra>",
     )
     layout = {
-        "xaxis": {"title": {"text": "milliseconds a feed, median"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "milliseconds a run, median"}, "rangemode": "tozero"},
         "yaxis": {"showgrid": False},
         "bargap": 0.35,
     }

@@ -22,8 +22,10 @@ MOST_ROWS = 500
 SHOWN_SHARE = 0.001
 """Of the time of a run: less is not worth a row in a large graph."""
 
-_DETAIL = re.compile(r"^(?P<format>.+?)(?:, (?P<solver>[^,:]+): (?P<bits>[\d.]+) bits.*)?$")
-"""What a pass says of a node: ``int4 g32 asymmetric, gptq: 4.63 bits``; or a format alone."""
+_DETAIL = re.compile(r"^(?P<format>.+?)(?:, (?P<solver>[^:]+): (?P<bits>[\d.]+) bits.*)?$")
+"""What a pass says of a node: ``int4 g32 asymmetric, gptq: 4.63 bits``; or a format alone.
+
+The solver may come with the reason for it: ``mse in the place of gptq, as its rows are looked up``."""
 
 _SLOWER = "put back to float: it made the model slower"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from qcompiler.report.html.page import FrontRow, Kind
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 CHOICES_SHOWN = 3
 
+_TAIL = re.compile(r":(?:solver|sequential)=[^:,]*")
+
 
 def front_rows(found: SearchFacts) -> tuple[FrontRow, ...]:
     """All models that a search looked at: its front where one was traced, else what it found, beside uniform ones."""
@@ -21,17 +24,21 @@ def front_rows(found: SearchFacts) -> tuple[FrontRow, ...]:
 
 
 def _front(found: Front) -> Iterator[FrontRow]:
+    names = short_choices(
+        [*found.uniform, *(name for point in found.points for name in point.assignment.values())]
+    )
     for point in found.points:
-        yield _point(_label(point), "front", point)
+        yield _point(_label(point, names), "front", point)
     for name, point in found.uniform.items():
-        yield _point(f"{name} everywhere", "uniform", point)
+        yield _point(f"{names[name]} everywhere", "uniform", point)
     yield _measured("float", found.float_model, "float")
 
 
 def _uniform(found: SearchFacts) -> Iterator[FrontRow]:
     yield _measured("found", found.measured, "front", chosen=True)
+    names = short_choices([each.choice for each in found.uniform])
     for each in found.uniform:
-        label = f"{each.choice} everywhere"
+        label = f"{names[each.choice]} everywhere"
         yield FrontRow(
             label, "uniform", each.size_bytes, each.latency_ms, each.drop, measured=True, chosen=False
         )
@@ -47,10 +54,17 @@ def _point(label: str, kind: Kind, point: FrontPoint) -> FrontRow:
     )
 
 
-def _label(point: FrontPoint) -> str:
+def short_choices(names: Iterable[str]) -> dict[str, str]:
+    """Choices without the options that say how codes are found, where that still tells them apart."""
+    short = {name: _TAIL.sub("", name) for name in names}
+    counts = Counter(short.values())
+    return {name: found if counts[found] == 1 else name for name, found in short.items()}
+
+
+def _label(point: FrontPoint, names: Mapping[str, str]) -> str:
     """``12 int4, 3 int8_static``: how many groups got what, most first."""
     counts = Counter(point.assignment.values()).most_common()
-    shown = [f"{count} {name}" for name, count in counts[:CHOICES_SHOWN]]
+    shown = [f"{count} {names[name]}" for name, count in counts[:CHOICES_SHOWN]]
     rest = sum(count for _, count in counts[CHOICES_SHOWN:])
     return ", ".join([*shown, *([f"{rest} others"] if rest else [])]) or "all float"
 

@@ -37,11 +37,16 @@ def _size(page: Page) -> Tile:
 
 
 def _speed(page: Page) -> Tile:
-    """Against float by the clock, or why not."""
+    """Against float by the clock, or why not; a search holds its own figures against the bounds."""
+    if page.search is not None and page.search.float_model.latency_ms:
+        before, after = page.search.float_model.latency_ms, page.search.measured.latency_ms
+        again = "" if page.speed is None else f"; timed again for this page: {speed_interval(page)}"
+        figure = f"{before / max(after, 1e-9):.2f}× as fast"
+        return Tile("Speed", figure, f"{before:.3g} → {after:.3g} ms a run during the search{again}")
     if page.speed is None:
         return Tile("Speed", "not measured", page.untimed, is_number=False)
-    feeds, speed = max(page.timed_feeds, 1), page.speed
-    times = f"{speed.float_ms / feeds:.3g} → {speed.deployed_ms / feeds:.3g} ms a feed"
+    speed, (before, after) = page.speed, latencies_ms(page)
+    times = f"{before:.3g} → {after:.3g} ms a feed"
     interval = f"95 % interval {speed.low:.2f} to {speed.high:.2f}"
     return Tile("Speed", f"{speed.ratio:.2f}× as fast", f"{times}; {interval}, {thread_count(speed.threads)}")
 
@@ -83,6 +88,15 @@ def _weights(page: Page) -> list[Tile]:
         asked = "" if page.search is not None else f" ({page.requested_bits:g} asked for)"
         text += f"; packed bits, codes and scales of what is in few bits: {page.quantized_bits:.2f}{asked}"
     return [Tile("Stored bits a weight", f"{page.achieved_bits:.1f}", text)]
+
+
+def latencies_ms(page: Page) -> tuple[float, float]:
+    """Milliseconds of a run, float and compiled: of the search where there was one, else of this page."""
+    if page.search is not None and page.search.float_model.latency_ms:
+        return page.search.float_model.latency_ms, page.search.measured.latency_ms
+    assert page.speed is not None
+    feeds = max(page.timed_feeds, 1)
+    return page.speed.float_ms / feeds, page.speed.deployed_ms / feeds
 
 
 def speed_interval(page: Page) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from qcompiler.report.facts import Hint, ValueFacts
 from qcompiler.report.html.figures import SLOWEST
 from qcompiler.report.html.page import NodeRow, Page, Spread, State
-from qcompiler.report.html.tiles import Tile, speed_interval, thread_count, tiles
+from qcompiler.report.html.tiles import Tile, latencies_ms, speed_interval, thread_count, tiles
 from qcompiler.report.html.times import RUNS
 from qcompiler.report.layers import by_layer
 from qcompiler.report.search import search_words
@@ -178,14 +178,18 @@ class View:
 
     @property
     def speed_words(self) -> str:
-        speed = self.page.speed
-        if speed is None:
+        page = self.page
+        if page.speed is None:
             return ""
-        feeds = max(self.page.timed_feeds, 1)
-        times = (
-            f"{speed.float_ms / feeds:.3g} ms a feed in float, {speed.deployed_ms / feeds:.3g} ms compiled"
+        before, after = latencies_ms(page)
+        if page.search is None or not page.search.float_model.latency_ms:
+            times = f"{before:.3g} ms a feed in float, {after:.3g} ms compiled"
+            return f"{times}: {speed_interval(page)}, measured in turn on {thread_count(page.speed.threads)}."
+        return (
+            f"{before:.3g} ms a run in float, {after:.3g} ms compiled, measured in turn during the search. Timed again "
+            f"for this page by the clock on the wall, for which other processes count: {speed_interval(page)}, "
+            f"{thread_count(page.speed.threads)}."
         )
-        return f"{times}: {speed_interval(self.page)}, measured in turn on {thread_count(speed.threads)}."
 
     @property
     def other_words(self) -> str:

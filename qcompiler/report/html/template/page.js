@@ -101,8 +101,28 @@ function histogramOf(figure, spread) {
   return { data: [trace], layout };
 }
 
+// On a phone, names of nodes stand above their bars: beside them they would leave no room for these.
+const NARROW = 560;
+
+function namedAbove(figure) {
+  const { tickvals, ticktext } = figure.layout.yaxis;
+  const annotations = ticktext.map((text, y) => ({
+    x: 0, xref: "paper", xanchor: "left", y, yshift: 21, text, showarrow: false,
+    font: { size: 12, color: "var(--ink)" },
+  }));
+  const layout = {
+    ...figure.layout, annotations, bargap: 0.52, height: 130 + 54 * tickvals.length,
+    yaxis: { ...figure.layout.yaxis, showticklabels: false, ticks: "", automargin: false },
+    xaxis: { ...figure.layout.xaxis, nticks: 5 },
+    margin: { ...figure.layout.margin, l: 8 },
+    legend: { ...figure.layout.legend, xref: "paper" },
+  };
+  return { data: figure.data, layout };
+}
+
 function figureOf(name) {
   const figure = data.figures[name];
+  if (name === "nodes-latency" && byId("chart-nodes-latency").clientWidth < NARROW) return namedAbove(figure);
   return name === "histogram" ? histogramOf(figure, data.spreads[Number(byId("histogram-choice").value)]) : figure;
 }
 
@@ -114,7 +134,10 @@ function draw(name) {
 
 function describeHistogram() {
   const spread = data.spreads[Number(byId("histogram-choice").value)];
-  const clipped = spread.clipped_share === null ? "" : `; ${(100 * spread.clipped_share).toFixed(2)} % beyond it`;
+  const reaches = spread.clip_low === null || spread.low < spread.clip_low || spread.high > spread.clip_high;
+  const few = reaches ? "hardly any" : "none";
+  const share = spread.clipped_share < 5e-5 ? few : `${(100 * spread.clipped_share).toFixed(2)} %`;
+  const clipped = spread.clipped_share === null ? "" : `; ${share} beyond it`;
   const unknown = spread.kind === "weight" ? "not known" : "chosen at run time";
   const range = spread.clip_low === null
     ? `range of the codes: ${unknown}`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -156,6 +157,28 @@ def test_a_phone_scrolls_tables_and_not_the_page(phone: Opened) -> None:
         (element) => element.checkVisibility() && element.getBoundingClientRect().height < 24).length"""
     )
     assert small == 0  # WCAG 2.2, target size: 24 by 24 pixels
+
+
+def test_on_a_phone_bars_have_room_and_their_names_do_not_touch(phone: Opened) -> None:
+    chart = "document.querySelector('#chart-nodes-latency')"
+    bars = phone.evaluate(f"{chart}.querySelector('.barlayer').getBBox().width")
+    assert bars > 0.5 * phone.evaluate(f"{chart}.clientWidth")
+    tops = sorted(
+        phone.evaluate(
+            f"[...{chart}.querySelectorAll('.annotation')].map(e => e.getBoundingClientRect().top)"
+        )
+    )
+    assert len(tops) == 12
+    assert min(b - a for a, b in itertools.pairwise(tops)) > 24
+
+
+def test_a_search_has_a_chart_of_size_and_one_of_time_with_its_bounds(desktop: Opened) -> None:
+    for name, lines in (("front", 2), ("front-latency", 1)):
+        drawn = desktop.evaluate(f"document.querySelectorAll('#chart-{name} .shapelayer path').length")
+        assert drawn == lines, name
+        assert "table below says the same" in desktop.evaluate(
+            f"document.querySelector('#chart-{name}').ariaLabel"
+        )
 
 
 @pytest.mark.parametrize("view", ["desktop", "phone"])

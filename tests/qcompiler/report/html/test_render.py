@@ -155,13 +155,25 @@ def test_every_node_has_a_row_with_its_figures(outline: Outline) -> None:
         assert cells[14] == node.reason
 
 
-def test_figures_of_the_summary(text: str) -> None:
+def test_figures_of_the_summary() -> None:
+    text = render(page(3, front=False))
     for words in (
         "smaller",
         "1.70× as fast",
         "24.5 dB",
         "3 → 1.75 ms a feed",
         "packed bits, codes and scales of what is in few bits: 4.63",
+    ):
+        assert words in text
+
+
+def test_a_search_is_summed_up_by_what_its_bounds_are_about(text: str) -> None:
+    for words in (
+        "2.11× as fast",
+        "2 → 0.95 ms a run during the search; timed again for this page: 1.70 times as fast",
+        "0.92 in float; drop 0.008, at most 0.05: kept",
+        "1.5 min",
+        "packed bits a weight",
     ):
         assert words in text
 

@@ -9,7 +9,7 @@ import pytest
 from qcompiler.auto.facts import Bounds, Front, FrontPoint, Totals
 from qcompiler.report.html.front_chart import front_by_latency, front_by_size
 from qcompiler.report.html.page import FrontRow, Page
-from qcompiler.report.html.searched import front_rows
+from qcompiler.report.html.searched import front_rows, short_choices
 from qcompiler.report.html.tiles import tiles
 from tests.qcompiler.report.html.pages import page
 from tests.qcompiler.report.samples import FLOAT, found, result
@@ -43,6 +43,16 @@ def test_points_that_were_only_predicted_have_no_drop() -> None:
         ("1 int4, 1 int8", 0.008, True, True),
         ("float", 0.0, True, False),
     ]
+
+
+def test_choices_are_named_by_what_tells_them_apart() -> None:
+    names = [
+        "int4:group=32:solver=gptq:sequential=false",
+        "int8_static",
+        "int3:solver=rtn",
+        "int3:solver=gptq",
+    ]
+    assert list(short_choices(names).values()) == ["int4:group=32", "int8_static", *names[2:]]
 
 
 def test_bounds_are_lines_of_both_charts() -> None:
