@@ -160,8 +160,8 @@ class _Search:
         found = loop.best_uniform() if loop.best is None else None
         if found is not None:
             logger.warning(
-                "interrupted before a mixed model was compiled: verifying %s everywhere, the best of those measured "
-                "so far (interrupt again to stop at once)",
+                "interrupted before any mixed model keeps the bounds: verifying %s everywhere, the best of those "
+                "measured so far (interrupt again to stop at once)",
                 found[0],
             )
             try:

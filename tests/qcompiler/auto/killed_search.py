@@ -34,7 +34,7 @@ looked at, and recorded when it is judged."""
 
 def searched(model: Path, output: Path, target: str) -> SearchResult:
     """A search in few formats, with a bound for which several candidates are compiled; timings are short."""
-    few = mock.patch("qcompiler.auto.choices.candidate_words", lambda *_: iter(CHOICES))
+    few = mock.patch("qcompiler.auto.choices.candidate_words", return_value=CHOICES)
     with few, mock.patch("qcompiler.auto.in_situ.ROUNDS", 5):
         return search_module.search(
             model,

@@ -114,6 +114,7 @@ def test_what_was_measured_decides_and_is_not_measured_again(
         "compiled.compile_request",
         "latency.time_model",
         "deployed_time.time_model",
+        "builds.build",
     ):
         monkeypatch.setattr(f"qcompiler.auto.{name}", lambda *_, **__: pytest.fail("done again"))
     ended = [searched(model, output, "ort-cpu") for output in (first, second)]
