@@ -63,6 +63,8 @@ class Lines:
                 self._display.update(task, visible=False)
         over = label == SEGMENTS and done == total
         count = "" if total is None else f"{done}/{total}"
+        if label == SEARCH and total:  # in time, not in steps
+            count = f"{done / total:.0%}"
         self._display.update(self._tasks[label], completed=done, total=total, count=count, visible=not over)
 
 

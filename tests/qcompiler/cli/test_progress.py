@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from qcompiler.cli.progress import Lines, time_left
-from qcompiler.sequential import SEGMENTS
+from qcompiler.sequential import SEARCH, SEGMENTS
 
 
 def shown(lines: Lines, display: Progress) -> list[str]:
@@ -26,6 +26,17 @@ def test_segments_stay_above_the_step_at_hand() -> None:
     tell(SEGMENTS, 2, 2)
     tell("lowering", 0, None)
     assert shown(tell, display) == ["lowering"]
+
+
+def test_a_search_is_told_in_shares_of_its_time() -> None:
+    display = Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO()))
+    tell = Lines(display)
+    tell(SEARCH, 0, None)
+    tell("measuring sizes", 1, 4)
+    tell(SEARCH, 300, 1200)
+    assert shown(tell, display) == [SEARCH, "measuring sizes"]
+    assert [task.fields["count"] for task in display.tasks] == ["25%", "1/4"]
+    assert time_left(30.5, display.tasks[0].completed, display.tasks[0].total) == "0:30, about 1:32 left"
 
 
 @pytest.mark.parametrize(
