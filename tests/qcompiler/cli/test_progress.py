@@ -36,7 +36,7 @@ def test_a_search_is_told_in_shares_of_its_time() -> None:
     tell(SEARCH, 300, 1200)
     assert shown(tell, display) == [SEARCH, "measuring sizes"]
     assert [task.fields["count"] for task in display.tasks] == ["25%", "1/4"]
-    assert time_left(30.5, display.tasks[0].completed, display.tasks[0].total) == "0:30, about 1:32 left"
+    assert time_left(30, display.tasks[0].completed, display.tasks[0].total) == "0:30, about 1:30 left"
 
 
 @pytest.mark.parametrize(
