@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from qcompiler.calibration.requests import Window
 from qcompiler.errors import UnsupportedError
 from qcompiler.graph.qdq import add_initializer
+from qcompiler.prepare.clean import remove_unused_nodes
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -184,4 +184,4 @@ def keep_outputs(model: ir.Model, outputs: Iterable[ir.Value]) -> None:
     """Make ``outputs`` the only outputs and drop everything they do not need; inputs stay."""
     model.graph.outputs.clear()
     model.graph.outputs.extend(outputs)
-    RemoveUnusedNodesPass()(model)
+    remove_unused_nodes(model)

@@ -9,14 +9,22 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 def remove_unused(model: ir.Model) -> int:
     """Remove unused nodes, initializers and opset imports in place; return how many nodes."""
     before = sum(1 for _ in model.graph.all_nodes())
-    _detach_dead_readers(model)
-    RemoveUnusedNodesPass()(model)
+    remove_unused_nodes(model)
     RemoveUnusedOpsetsPass()(model)
     for graph in model.graph.subgraphs():
         for name, value in list(graph.initializers.items()):
             if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                 del graph.initializers[name]
     return before - sum(1 for _ in model.graph.all_nodes())
+
+
+def remove_unused_nodes(model: ir.Model) -> None:
+    """Remove unused nodes and their initializers in place, those too that only a removed branch has read."""
+    count, before = sum(1 for _ in model.graph.all_nodes()), -1
+    while count != before:
+        _detach_dead_readers(model)
+        RemoveUnusedNodesPass()(model)
+        count, before = sum(1 for _ in model.graph.all_nodes()), count
 
 
 def _detach_dead_readers(model: ir.Model) -> None:
