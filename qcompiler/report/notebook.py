@@ -54,7 +54,7 @@ def result_html(result: CompileResult) -> str:
         ("pipeline", ", ".join(item.name for item in manifest.pipeline)),
         ("target", manifest.target.name),
         ("size", size or megabytes(after)),
-        ("weights", f"{manifest.bits.achieved:.1f} bits each, all stored bytes counted"),
+        ("stored bits", f"{manifest.bits.achieved:.1f} a weight, every constant in the file counted"),
         ("speed", _speed(result.speed)),
         ("accuracy", _accuracy(result)),
         ("quantized nodes", f"{len(quantized)}, {integer} of them run by an integer or low-bit kernel"),
@@ -85,7 +85,7 @@ def search_html(found: SearchResult) -> str:
     got = {choice: sum(len(group.nodes) for group in groups) for choice, groups in found.by_choice().items()}
     rows = (
         (found.metric, f"{found.float_value:.5g} float, {found.value:.5g} compiled"),
-        ("bits a weight", f"{found.bits:.2f}, scales counted"),
+        ("packed bits", f"{found.bits:.2f} a weight, scales counted, 32 in float"),
         ("size", ", ".join(f"{megabytes(int(each.size_bytes))} {name}" for name, each in columns)),
         (
             "latency",

@@ -11,7 +11,7 @@ from qcompiler.backends.base import Target
 from qcompiler.graph.weighted import WEIGHTED_OPS
 from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.pipeline.selected import UNSELECTED
-from qcompiler.report.commands import Command
+from qcompiler.report.commands import Command, Step
 from qcompiler.report.facts import Hint
 from qcompiler.report.units import counted
 from qcompiler.tensors import stored_bytes
@@ -28,18 +28,10 @@ _BEHIND = {"Gather": "int4", "MatMul": "int4", "Gemm": "int4", "Conv": "int8_sta
 """The pass that takes the weight of an operator, where none of the pipeline does."""
 
 _MOVING = frozenset(
-    {
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Identity",
-        "Cast",
-        "Expand",
-        "Shape",
-        "Split",
-    }
+    (
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "Expand", "Shape"),
+        *("Split", "Gather"),
+    )
 )
 """Operators that compute nothing: whether they move floats or integers is not worth a sentence."""
 
@@ -121,6 +113,9 @@ def _why(node: ir.Node, passes: Sequence[PassReport], command: Command | None) -
     if node.op_type == "Gather" and off:
         steps = [step.without("embeddings") for step in command.steps]
         return f"leave out {off[0].name}:embeddings=false", str(command.through(steps))
+    if node.op_type == "Conv" and "int8_dynamic" in command.names and not command.partial:
+        steps = [Step("int8_static") if step.name == "int8_dynamic" else step for step in command.steps]
+        return reasons[-1] if reasons else "not taken", str(command.through(steps, calibrated=True))
     behind = _BEHIND.get(node.op_type, "")
     reason = reasons[-1] if reasons else "no pass of the pipeline takes it"
     served = not reasons or f"{behind} behind it serves it" in reason

@@ -33,7 +33,7 @@ def test_texts_are_escaped_and_empty_rows_left_out() -> None:
 
 def test_a_compile_shows_its_figures(result: CompileResult) -> None:
     text = result._repr_html_()
-    assert f"{result.manifest.bits.achieved:.1f} bits each" in text
+    assert f"{result.manifest.bits.achieved:.1f} a weight" in text
     assert "not measured" in text  # speed
     assert "cosine" in text
     assert "script" not in tags(text)

@@ -111,3 +111,19 @@ def test_softmax_is_told_with_what_was_measured() -> None:
 
 def test_nothing_is_said_where_nothing_was_quantized() -> None:
     assert remarks_for(model(100), OrtCpu(isa=Isa.AVX2), (PassReport("int8_static", ()),), STATIC) == ()
+
+
+def test_a_convolution_that_int8_dynamic_leaves_gets_fixed_ranges() -> None:
+    made = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        m (float[1, 4, 4, 4] x) => (float[1, 4, 2, 2] y) { y = Conv (x, kernel) }""",
+        initializers=[ir.tensor(np.ones((4, 4, 3, 3), np.float32), name="kernel")],
+    )
+    made.graph[0].name = "/conv"
+    left = NodeDecision("/conv", "Conv", "skipped", "ConvInteger is slower than float")
+    dynamic = Command(("m.onnx", "--passes", "int8_dynamic"), (Step("int8_dynamic"),))
+    (found,) = remarks_for(
+        made, OrtCpu(isa=Isa.VNNI), (PassReport("int8_dynamic", (QUANTIZED, left)),), dynamic
+    )
+    assert "ConvInteger is slower" in found.text
+    assert found.command == "qcompile m.onnx --passes int8_static --calib DATA"
