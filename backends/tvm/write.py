@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CORES = 64
 """What loops may be split for; how many there are is known when the model runs."""
 
+STRIPPED = ["-Wl,-S"]
+"""For the linker: without what debuggers read, which is nearly half of a library and not always as long."""
+
 
 def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
     """Write ``path``, the index, and the files it names.
@@ -41,7 +44,11 @@ def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
         )
         qualifier = f"{machine}." if target.crossed else ""
         library = Library(f"{stem.name}.{qualifier}{variant}.{ending}", variant, machine)
-        executable.export_library(str(stem.with_name(library.file)))
+        place = str(stem.with_name(library.file))
+        if ending == "so":
+            executable.export_library(place, options=STRIPPED)
+        else:
+            executable.export_library(place)
         if not libraries:
             parameters.write(imported.parameters)
             first = imported

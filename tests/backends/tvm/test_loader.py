@@ -69,6 +69,12 @@ def build_example(folder: Path, program: Path) -> Path:
     return program
 
 
+def test_libraries_hold_nothing_for_debuggers(result: CompileResult) -> None:
+    libraries = list(result.path.parent.glob("*.so"))
+    assert libraries
+    assert not any(b".debug_" in library.read_bytes() for library in libraries)
+
+
 def test_python_needs_no_compiler(result: CompileResult, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", data(5)["x"])
     program = f"""
