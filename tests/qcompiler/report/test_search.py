@@ -47,6 +47,16 @@ def test_a_latency_within_the_noise_holds() -> None:
     assert "a run, ms" not in names
 
 
+def test_the_bound_that_is_taken_where_none_was_given_is_one() -> None:
+    facts = search_facts(result(), compiled(), Bounds())
+    (drop,) = [row for row in facts.quantities if row.name.startswith("drop")]
+    assert drop.bound == "at most 0.01"
+    assert drop.holds is (facts.measured.loss <= 0.01)
+    assert facts.bounds.max_drop == 0.01
+    others = search_facts(result(), compiled(), Bounds(max_bits=4)).quantities
+    assert [row.bound for row in others if row.name.startswith("drop")] == [""]
+
+
 def test_the_terminal_names_every_file_and_what_the_search_took() -> None:
     text = printed(found(front=Front("top1", FLOAT, ())))
     for words in ("out/model.recipe.yaml", "out/<b>.qc.front.json", "out/model.qc.manifest.json", "1.5 min"):
