@@ -25,6 +25,7 @@ SCRIPTS = (
     "auto mobilenet",
     "auto stories260k",
     "auto minilm",
+    "auto_predictions",
     "auto_estimates stories260k",
     "auto_estimates tinylm",
     "tvm_convolutions",

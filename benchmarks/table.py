@@ -32,6 +32,7 @@ ORDER = (
     "auto_minilm",
     "auto_stories260k",
     "auto_pydoc_lm",
+    "auto_predictions",
     "auto_estimates_stories260k",
     "auto_estimates_pydoc_lm",
     "auto_estimates_tinylm",

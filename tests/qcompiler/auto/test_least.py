@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from qcompiler.auto.builds import Builds
 from qcompiler.auto.candidates import Wanted
 from qcompiler.auto.choices import make_problem
 from qcompiler.auto.facts import Bounds
+from qcompiler.auto.judge import size_of
 from qcompiler.auto.least import Least, least_model, refuse_contradictions, solution_of, with_least
 from qcompiler.auto.sizes import build_size_bytes, size_table
+from qcompiler.driver import compile as compile_model
 from qcompiler.errors import UnsupportedError
 from qcompiler.load import load_model
 from qcompiler.models.catalog import DIGITS
@@ -139,3 +142,17 @@ def test_nothing_is_built_where_no_size_is_bounded(tmp_path: Path) -> None:
     bench = bench_of(mlp(), None, tmp_path)
     assert refuse_contradictions(bench, Bounds(max_bits=4.0), tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "a_name_of_some_length.onnx"])
+def test_builds_take_as_many_bytes_as_the_output_whatever_its_name(name: str, tmp_path: Path) -> None:
+    """Every tensor beside a graph names its file."""
+    bench = replace(bench_of(wide(), None, tmp_path / "work"), name=name, external=True)
+    built = bench.build(bench.problem.uniform("int8_dynamic"), rounded=True)
+    made = compile_model(
+        wide(),
+        "int8_dynamic",
+        output=tmp_path / "out" / name,
+        options=CompileOptions(external=True, verify="none"),
+    )
+    assert build_size_bytes(built) == size_of(made.path)
