@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qcompiler.verify.comparison import NodeComparison
 
 WORST_SHOWN = 5
-BY_SEARCH = "the search left it in float: no choice for it was better within the bounds"
+BY_SEARCH = "the search left it in float: no choice is for it, or none was better within the bounds"
 _SLOWER = "put back to float: it made the model slower"
 
 

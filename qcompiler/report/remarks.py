@@ -108,7 +108,7 @@ def _why(node: ir.Node, passes: Sequence[PassReport], command: Command | None) -
     reasons = [item.detail for item in decisions if item.action == "skipped" and item.detail]
     if command is None:
         given = [reason for reason in reasons if reason != UNSELECTED]
-        return given[-1] if given else "no choice for it that keeps the bounds did better", ""
+        return given[-1] if given else "no choice is for it, or none that keeps the bounds did better", ""
     off = [step for step in command.steps if "embeddings=false" in step.options]
     if node.op_type == "Gather" and off:
         steps = [step.without("embeddings") for step in command.steps]
