@@ -20,7 +20,7 @@ _SEARCH = (
 )
 """Options with a value that a recipe replaces, or that are for a search alone."""
 
-_SEARCH_FLAGS = ("--pareto", "--size-first")
+_SEARCH_FLAGS = ("--pareto", "--no-pareto", "--size-first", "--estimate", "--no-estimate")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from qcompiler.auto.facts import Bounds
 from qcompiler.cli.auto import Auto, parse_latency
 from qcompiler.errors import OptionError
 from qcompiler.models.catalog import DIGITS
+from qcompiler.report.commands import Command
 from tests.qcompiler.cli.conftest import Qcompile
 
 
@@ -34,7 +36,15 @@ def test_a_size_that_is_none_is_refused_under_its_own_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--max-drop", "0.1"), ("--bits", "4"), ("--prefer", "size"), ("--metric", "kl"), ("--pareto",), ("--estimate",)]
+    "words",
+    [
+        ("--max-drop", "0.1"),
+        ("--bits", "4"),
+        ("--prefer", "size"),
+        ("--metric", "kl"),
+        ("--pareto",),
+        ("--estimate",),
+    ],
 )
 def test_options_of_a_search_need_one(qcompile: Qcompile, words: tuple[str, ...]) -> None:
     ran = qcompile(DIGITS.onnx, "--passes", "int8_dynamic", *words)
@@ -92,3 +102,12 @@ def test_data_without_answers_leaves_no_work_behind(qcompile: Qcompile, tmp_path
     assert "needs an array 'scores'" in ran.err
     assert "is kept in" not in ran.err
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_recipe_takes_no_option_of_a_search() -> None:
+    typed = ["m.onnx", "--passes", "auto"]
+    for field in dataclasses.fields(Auto):
+        flag = f"--{field.name.replace('_', '-')}"
+        typed += [flag] if "bool" in str(field.type) else [flag, "1"]
+    typed += ["--no-estimate"]
+    assert Command(tuple(typed)).by_recipe("r.yaml").words == ("m.onnx", "--recipe", "r.yaml")
