@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from qcompiler.auto.facts import ORDER, Problem
+from qcompiler.auto.facts import ORDER, Choice, Problem
 from qcompiler.graph.consumers import by_activation
 from qcompiler.graph.weighted import weighted_nodes
 from qcompiler.pipeline.base import PassReport
@@ -91,6 +91,14 @@ def uniform_names(problem: Problem) -> tuple[str, ...]:
         found = {each for choice in forms for each in choice.transforms}
         names.append(",".join([*sorted(found, key=ORDER.index), quantizing]))
     return tuple(dict.fromkeys(names))
+
+
+def of_one_pass(problem: Problem, name: str) -> Problem:
+    """The problem without other passes than that of a choice, for groups that this one is for."""
+    quantizing = Choice(name, name).quantizing
+    own = np.array([choice.quantizing == quantizing for choice in problem.choices])
+    bound = (problem.allowed & own).any(axis=1)
+    return replace(problem, allowed=problem.allowed & (own | ~bound[:, None]))
 
 
 def conflicts(problem: Problem) -> Iterator[Conflict]:

@@ -14,6 +14,7 @@ from qcompiler.auto.bounds import NOISE, Settled, refusal
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.facts import Estimates, Totals
+from qcompiler.auto.forms import of_one_pass
 from qcompiler.auto.judge import Judge, Judged, size_of
 from qcompiler.auto.least import solution_of
 from qcompiler.auto.loss_limit import LossLimit
@@ -24,6 +25,7 @@ from qcompiler.auto.tried import Candidate, put_right
 from qcompiler.auto.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
+ONE_PASS = 3  # models of one pass, with transforms where they are needed, that are compiled at most
 
 USUAL_ROUNDS, USUAL_VARIANTS = 4, 3
 """Programs until the limit of the loss is found, and other pipelines of the first assignment, about."""
@@ -92,8 +94,22 @@ class Loop:
             _learn(limit, solution, candidate)
             if limit.settled:
                 break
+        self.try_one_pass(limit)
         self.try_uniform()
         self.try_least()
+
+    def try_one_pass(self, limit: LossLimit | None) -> None:
+        """The best uniform model's pass, after transforms where they are needed: mixing passes may save noise alone."""
+        found = self.best_uniform()
+        if limit is None or found is None or "," not in found[0]:
+            return
+        problem = of_one_pass(self.bench.problem, found[0])
+        for _ in range(ONE_PASS):
+            limits = replace(self.settled.limits(self.judge.float_totals), loss=limit.limit)
+            solution = solve(problem, self._estimates(self.variant), limits, self.settled.prefer)
+            if isinstance(solution, Infeasible):
+                return
+            _learn(limit, solution, self.verify(solution))
 
     def try_uniform(self) -> None:
         """Compile the best uniform model too, where it keeps the bounds and nothing better was found."""

@@ -63,8 +63,8 @@ def choose_transform(bench: Builds, judge: Judge, settled: Settled) -> Transform
     chosen = best if found.loss(best, probe) < WORTH * found.loss("", probe) else ""
     said = tuple(found.said) if candidates else ()
     if single and chosen and set(chosen.split(",")) <= set(ORDER):
-        changed = found.changed(chosen, probe)
-        return Transformed(with_forms(problem, bench.reference, changed, PROBES), Variant(), said)
+        widened = with_forms(problem, bench.reference, found.changed(chosen, probe), PROBES)
+        return Transformed(widened, Variant(), (*said, f"{chosen}: a choice of each node"))
     return Transformed(problem, Variant(chosen), said)
 
 

@@ -16,7 +16,7 @@ from qcompiler.auto.candidates import Wanted
 from qcompiler.auto.choices import make_problem
 from qcompiler.auto.extras import extra_times, made_for
 from qcompiler.auto.facts import FLOAT, Bounds, Choice, Estimates, Group, Problem
-from qcompiler.auto.forms import changed_nodes, conflicts, uniform_names, with_forms
+from qcompiler.auto.forms import changed_nodes, conflicts, of_one_pass, uniform_names, with_forms
 from qcompiler.auto.in_situ import Kernel, Timing
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.metrics import open_metric
@@ -260,6 +260,14 @@ def test_groups_that_read_one_activation_are_smoothed_together() -> None:
     assert tied([[0.0, 2.0, 0.1], [0.0, 0.1, 0.1], [0.0, 0.1, 0.1]]).picked.tolist() == [2, 2, 2]
     # what stays in float is no partner: it reads the activation as it is
     assert tied([[0.0, 2.0, 0.4], [0.0, 0.1, 0.1], [0.0, 9.0, 9.0]]).picked.tolist() == [2, 2, 0]
+
+
+def test_one_pass_is_left_where_it_can_be(widened: Problem) -> None:
+    one = of_one_pass(widened, f"{BOTH},int8_dynamic")
+    kept = {choice.quantizing for choice, row in zip(one.choices, one.allowed.T, strict=True) if row.any()}
+    assert kept == {"int8_dynamic"}  # float neither, where the pass is for the group
+    for name in ("int8_dynamic", f"{BOTH},int8_dynamic"):
+        assert one.uniform(name) == widened.uniform(name)
 
 
 def test_what_reads_the_activation_is_known(widened: Problem) -> None:
