@@ -23,7 +23,7 @@ CORES = 64
 """What loops may be split for; how many there are is known when the model runs."""
 
 STRIPPED = ["-Wl,-S"]
-"""For the linker: without what debuggers read, which is nearly half of a library and not always as long."""
+"""For the linker: without what debuggers read, which is nearly half of a library."""
 
 
 def write_artifact(model: ir.Model, path: Path, target: TvmCpu) -> None:
