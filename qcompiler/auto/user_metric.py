@@ -52,7 +52,7 @@ def load_function(words: str) -> UserFunction:
         raise OptionError(f"metric {words!r}: {place} has no function {name!r}.{suggest(name, known)}")
     if not callable(function):
         raise OptionError(
-            f"metric {words!r} is a {type(function).__name__}, expected a function of (session, data)."
+            f"metric {words!r} is of type {type(function).__name__}, expected a function of (session, data)."
         )
     _require_two(function, words)
     checked: UserFunction = function

@@ -240,7 +240,7 @@ score.relative = True
         ("def other(session, data): return 1", "Did you mean|Known: other"),
         ("import not_there_at_all", "importing .* failed: ModuleNotFoundError"),
         ("def score(session): return 1", "expected function"),
-        ("score = 3", "expected a function"),
+        ("score = 3", "is of type int, expected a function"),
         ("def score(session, data): return 'good'", "returned a str, expected one number"),
         ("def score(session, data): pass", "returned nothing"),
         ("def score(session, data): return float('nan')", "finite number"),
