@@ -21,6 +21,7 @@ import numpy as np
 
 from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
+from qcompiler.auto.choices import pass_of
 from qcompiler.auto.columns import find_energies
 from qcompiler.auto.facts import Bounds, Estimates, Problem, Table, Totals
 from qcompiler.auto.losses import Yardstick
@@ -29,8 +30,10 @@ from qcompiler.auto.probe import probed_sizes
 from qcompiler.auto.roles import find_roles
 from qcompiler.auto.tables import refuse_impossible
 from qcompiler.auto.variants import Variant
+from qcompiler.budget import refuse_over_budget, within
 from qcompiler.data.feeds import Feed
 from qcompiler.errors import OptionError
+from qcompiler.request import CompileOptions
 
 WORK = 2e9
 """Parameters times choices from which on a search estimates: half an hour of solving, about."""
@@ -81,18 +84,29 @@ def narrowed(problem: Problem) -> tuple[Problem, str]:
     )
 
 
-def estimate(bench: Builds, yardstick: Yardstick, settled: Settled) -> Estimates:
+def estimate(bench: Builds, yardstick: Yardstick, settled: Settled, given: CompileOptions) -> Estimates:
     """Sizes and losses of all choices; nothing is said of time.
 
+    Args:
+        bench: the search's.
+        yardstick: has learnt from the float model.
+        settled: the bounds.
+        given: how the result will be compiled: within how much memory.
+
     Raises:
-        UnsupportedError: the bounds on size and bits exclude each other; known before losses are estimated.
+        UnsupportedError: the bounds on size and bits exclude each other, or the compile would take more memory than is
+            allowed; known before losses are estimated.
     """
     problem = bench.problem
+    verify = "numerics" if given.verify == "speed" else given.verify
+    passes = [pass_of(VARIANT.words(choice.words)) for choice in problem.choices if choice.words]
+    refuse_over_budget(bench.reference, passes, verify, given.max_ram_bytes)
     base_bytes, sizes = probed_sizes(problem, bench)
     still = np.where(problem.allowed, 0.0, np.nan)
     found = Estimates(sizes, still, still, Totals(base_bytes, 0.0, 0.0))
     refuse_impossible(problem, found, settled.limits(found.base))
-    return replace(found, loss=estimated_losses(problem, bench, yardstick))
+    with within(given.max_ram_bytes):
+        return replace(found, loss=estimated_losses(problem, bench, yardstick))
 
 
 def estimated_losses(problem: Problem, bench: Builds, yardstick: Yardstick) -> Table:

@@ -116,7 +116,9 @@ class _Search:
         bench.tell(SEARCH)
         if bench.problem.estimated:
             bench.variant = VARIANT
-            return self._loop(Measured(estimate(bench, judge.yardstick, self.settled), {}), [])
+            return self._loop(
+                Measured(estimate(bench, judge.yardstick, self.settled, self.asked.options.compile), {}), []
+            )
         placed = choose_transform(bench, judge, self.settled)
         bench.problem, bench.variant = placed.problem, placed.variant
         bench.variant, corrected = choose_correction(bench.problem, bench, judge)

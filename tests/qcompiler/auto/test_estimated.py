@@ -11,7 +11,7 @@ import pytest
 from qcompiler.auto.estimated import WORK, is_large, narrowed
 from qcompiler.auto.facts import FLOAT, Bounds, Choice, Group, Problem
 from qcompiler.auto.search import SearchOptions, search
-from qcompiler.errors import OptionError
+from qcompiler.errors import OptionError, UnsupportedError
 from qcompiler.low_bit.solver import solve_weight
 from qcompiler.request import CompileOptions
 from tests.passes.graphs import normal
@@ -91,3 +91,21 @@ def test_a_search_solves_every_weight_once(tmp_path: Path, monkeypatch: pytest.M
     assert found.measured.size_bytes == found.predicted.size_bytes == found.result.path.stat().st_size
     assert any("losses are estimated" in note for note in found.notes)
     assert 0 < found.surrogate < 2 * found.predicted.loss  # gptaq undoes part of what estimates add up
+
+
+def test_memory_that_the_compile_would_exceed_is_refused_before_anything_is_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("estimated")
+
+    monkeypatch.setattr("qcompiler.auto.estimated.estimated_losses", never)
+    with pytest.raises(UnsupportedError, match="--max-ram"):
+        search(
+            mlp(),
+            {"x": normal(40, 32, seed=9)},
+            bounds=Bounds(max_bits=4.0),
+            metric="relative_error",
+            output=tmp_path / "net.qc.onnx",
+            options=SearchOptions(CompileOptions(max_ram_bytes=1_000_000), estimate=True),
+        )
