@@ -3,7 +3,8 @@
 python -m benchmarks.auto_candidates [formats | calibrators] --assets ../shared/assets
 
 formats: language models in one format each, solved by gptaq, as exact models: bits a weight, perplexity, and the KL
-divergence from float.  calibrators: int8_static by each calibrator of ranges, deployed: KL or relative error.
+divergence from float where no sample is padded.  calibrators: int8_static by each calibrator of ranges, with
+bias_correction behind it too, deployed: KL or relative error.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Subject:
 
     Attributes:
         metric: besides the loss that searches add up; "" for none.
+        padded: whether samples end at lengths of their own, which that loss does not see.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Subject:
     calibration: Path
     scored: Path
     metric: str = ""
+    padded: bool = False
 
 
 @dataclass
@@ -94,7 +97,10 @@ class Scoring:
         )
         seconds = time.monotonic() - started
         session = open_file(folder / "model.qc.onnx", session_options(threads=1))
-        scores = {"kl" if self.yardstick.kind == "kl" else "relative error": self.yardstick.loss(session)}
+        scores = {}
+        if not self.subject.padded:
+            kind = "kl" if self.yardstick.kind == "kl" else "relative error"
+            scores[kind] = self.yardstick.loss(session)
         if self.metric is not None:
             scores["perplexity"] = self.metric.measure(session)
         if target == EXACT:
@@ -135,19 +141,15 @@ def _language_models(place: Place) -> Iterator[Subject]:
 
     with np.load(PYDOC_LM.heldout) as data:
         ids: Ids = data["input_ids"]
-    yield _language_model(place, "pydoc_lm", PYDOC_LM.onnx, PYDOC_LM.calibration, ids)
+    scored = save_samples(place.scratch / "pydoc.npz", {"input_ids": ids[1::2]})
+    yield Subject("pydoc_lm", PYDOC_LM.onnx, PYDOC_LM.calibration, scored, "perplexity")
     with np.load(place.asset("stories260k/eval_ids.npz")) as data:
         ids, lengths = data["input_ids"], data["lengths"]
     windows = calibration_windows(place.assets, count=48, length=128)
     calibration = save_samples(place.scratch / "stories.npz", {"input_ids": windows})
+    scored = save_samples(place.scratch / "scored.npz", half(ids, lengths, 1))
     model = place.asset("stories260k/stories260k.onnx")
-    yield _language_model(place, "stories260k", model, calibration, ids[:, : lengths.min()])
-
-
-def _language_model(place: Place, name: str, model: Path, calibration: Path, ids: Ids) -> Subject:
-    lengths = np.full(len(ids), ids.shape[1])
-    scored = save_samples(place.scratch / f"{name}.npz", half(ids, lengths, 1))
-    return Subject(name, model, calibration, scored, "perplexity")
+    yield Subject("stories260k", model, calibration, scored, "perplexity", padded=True)
 
 
 def _of_fixed_ranges(place: Place) -> Iterator[Subject]:

@@ -79,7 +79,7 @@ def variants_of(
         yield replace(base, solver="by segment")
         yield replace(base, solver="gptaq")
         if not base.before:
-            yield Variant("awq", solver="by segment")
+            yield replace(base, before="awq", solver="by segment")
     corrected = replace(base, after="" if base.after else CORRECTION)
     if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
         yield corrected
