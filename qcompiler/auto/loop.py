@@ -18,6 +18,7 @@ from qcompiler.auto.forms import of_one_pass
 from qcompiler.auto.judge import Judge, Judged, size_of
 from qcompiler.auto.least import solution_of
 from qcompiler.auto.loss_limit import LossLimit
+from qcompiler.auto.schedule import usual_candidates
 from qcompiler.auto.sensitivity import recalled_number
 from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
 from qcompiler.auto.tables import Measured
@@ -26,15 +27,6 @@ from qcompiler.auto.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
 ONE_PASS = 3  # models of one pass, with transforms where they are needed, that are compiled at most
-
-USUAL_ROUNDS, USUAL_VARIANTS = 4, 3
-"""Programs until the limit of the loss is found, and other pipelines of the first assignment, about."""
-
-
-def usual_candidates(settled: Settled, rounds: int = 0) -> int:
-    """How many models are still to be compiled after so many rounds, about."""
-    left = 1 if settled.bounds.max_drop is None else max(USUAL_ROUNDS - rounds, 1)
-    return left + (0 if rounds else USUAL_VARIANTS)
 
 
 @dataclass
@@ -78,7 +70,7 @@ class Loop:
         """
         limit = self._first_limit()
         for number in range(self.rounds):
-            self.bench.schedule.plan("candidates", usual_candidates(self.settled, number) + self.later)
+            self._foresee(usual_candidates(number, bounded=limit is not None))
             solution = self._solved(None if limit is None else limit.limit)
             known = (self.variant.name, solution.picked.tobytes()) in self.tried
             if known and (limit is None or not limit.failed):
@@ -110,6 +102,9 @@ class Loop:
             if isinstance(solution, Infeasible):
                 return
             _learn(limit, solution, self.verify(solution))
+
+    def _foresee(self, candidates: int) -> None:
+        self.bench.schedule.plan("candidates", candidates + self.later)
 
     def try_uniform(self) -> None:
         """Compile the best uniform model too, where it keeps the bounds and nothing better was found."""
@@ -275,7 +270,10 @@ class Loop:
         assignment = solution.assignment(self.bench.problem)
         has_data = self.bench.samples.calibration is not None
         found: list[tuple[tuple[float, float, float], Variant]] = []
-        for variant in variants_of(self.bench.problem, assignment, self.bench.variant, has_data=has_data):
+        variants = list(variants_of(self.bench.problem, assignment, self.bench.variant, has_data=has_data))
+        bounded = self.settled.bounds.max_drop is not None
+        self._foresee(len(variants) - 1 + usual_candidates(1, bounded=bounded))
+        for variant in variants:
             made = self.verify(solution, variant)
             if made is None:
                 continue

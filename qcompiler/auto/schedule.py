@@ -14,7 +14,7 @@ from typing import Literal
 
 Kind = Literal["uniform", "losses", "candidates"]
 
-GUESS: Mapping[Kind, float] = {"uniform": 1.0, "losses": 0.5, "candidates": 3.0}
+GUESS: Mapping[Kind, float] = {"uniform": 1.0, "losses": 0.5, "candidates": 1.5}
 """Time of a step as a share of that of a uniform model, before one of its kind was done: losses of a choice; a
 candidate is compiled, verified and judged."""
 
@@ -24,6 +24,21 @@ TELLING = 0.15
 """Share of a step that must be done for its own progress to count."""
 LEAST_LEFT = 0.1
 """Of what a step was expected to take, when it takes longer."""
+
+
+USUAL_ROUNDS, USUAL_VARIANTS = 3, 2
+"""Programs until the limit of the loss is found, and other pipelines of the first assignment, about."""
+
+
+def usual_candidates(rounds: int = 0, *, bounded: bool) -> int:
+    """How many models are still to be compiled after so many programs, about.
+
+    Args:
+        rounds: programs that were solved.
+        bounded: whether the metric is, so that the limit of the loss is searched.
+    """
+    left = max(USUAL_ROUNDS - rounds, 1) if bounded else int(rounds == 0)
+    return left + (0 if rounds else USUAL_VARIANTS)
 
 
 @dataclass

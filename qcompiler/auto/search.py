@@ -16,11 +16,12 @@ from qcompiler.auto.corrections import choose_correction
 from qcompiler.auto.estimated import VARIANT, estimate
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.judge import Judge
-from qcompiler.auto.loop import Loop, usual_candidates
+from qcompiler.auto.loop import Loop
 from qcompiler.auto.metrics import named_function, open_metric
 from qcompiler.auto.opened import Asked, Model, SearchOptions, open_request, working
 from qcompiler.auto.outcome import Kept, SearchResult, publish
 from qcompiler.auto.pareto import MEASURED, trace_front
+from qcompiler.auto.schedule import usual_candidates
 from qcompiler.auto.solve import require_solver
 from qcompiler.auto.tables import Measured, measure
 from qcompiler.auto.transforms import choose_transform
@@ -112,7 +113,8 @@ class _Search:
         """Settle what concerns the whole model, and measure every choice of every group."""
         bench, judge = self.bench, self.judge
         later = MEASURED if self.asked.options.pareto else 0
-        bench.schedule.plan("candidates", usual_candidates(self.settled) + later)
+        bounded = self.settled.bounds.max_drop is not None
+        bench.schedule.plan("candidates", usual_candidates(bounded=bounded) + later)
         bench.tell(SEARCH)
         if bench.problem.estimated:
             bench.variant = VARIANT
