@@ -41,10 +41,12 @@ class Recipe:
     Attributes:
         passes: names with options that are not the default.
         known: whether a manifest says so; else it is deduced from the formats found.
+        file: the recipe, where passes are for nodes of their own, which ``--passes`` cannot say; else "".
     """
 
     passes: Words
     known: bool
+    file: str = ""
 
     def word(self) -> str:
         """As ``--passes`` takes it."""
@@ -76,7 +78,8 @@ class Command:
 
     def line(self, recipe: Recipe, exclude: Sequence[str] = ()) -> str:
         """A shell command."""
-        words = ["qcompile", self.model, "--passes", recipe.word(), "--calib", self.data]
+        pipeline = ["--recipe", recipe.file] if recipe.file else ["--passes", recipe.word()]
+        words = ["qcompile", self.model, *pipeline, "--calib", self.data]
         for name in exclude:
             words += ["--exclude", name]
         return shlex.join(words)
@@ -86,9 +89,9 @@ def recipe_of(
     quantized: Path | None, nodes: Sequence[NodeFacts], activations: Sequence[ActivationReport]
 ) -> Recipe:
     """From the manifest beside the file, or deduced from what is in it."""
-    known = _manifest_passes(quantized) if quantized is not None else None
+    known = _from_manifest(quantized) if quantized is not None else None
     if known is not None:
-        return Recipe(known, True)
+        return known
     if any(item.facts.clip_low is not None for item in activations):
         return Recipe((("int8_static", {}),), False)
     if activations:
@@ -101,21 +104,24 @@ def recipe_of(
     return Recipe(((name, {"group": block} if block.isdigit() and 16 <= int(block) <= 256 else {}),), False)
 
 
-def _manifest_passes(quantized: Path) -> Words | None:
+def _from_manifest(quantized: Path) -> Recipe | None:
     from qcompiler.errors import OptionError
     from qcompiler.pipeline.options import shortest
     from qcompiler.pipeline.registry import pass_class
 
-    path = quantized.with_name(f"{quantized.name.removesuffix('.onnx')}.manifest.json")
+    stem = quantized.name.removesuffix(".onnx")
+    found, own = [], False
     try:
-        found = []
-        for item in json.loads(path.read_text("utf-8"))["pipeline"]:
+        manifest = json.loads(quantized.with_name(f"{stem}.manifest.json").read_text("utf-8"))
+        for item in manifest["pipeline"]:
+            own = own or bool(item.get("include") or item.get("exclude"))
             name = str(item["name"])
             options = shortest(pass_class(name), item["options"], owner=name)
             found.append((name, {key: _word(value) for key, value in options.items()}))
     except (OSError, ValueError, KeyError, TypeError, OptionError):
         return None
-    return tuple(found)
+    beside = quantized.with_name(f"{stem}.recipe.yaml")
+    return Recipe(tuple(found), True, str(beside if beside.is_file() else beside.name) if own else "")
 
 
 def _word(value: object) -> str:
@@ -144,12 +150,14 @@ def remedies(
     """
     guilty = {item.name for item in found}
     coarse = [item for item in nodes if spread or (item.name in guilty and item.fault is None)]
+    if recipe.file:  # options of single passes cannot be typed
+        coarse, activations = [], []
     lines = [
         *_new_ranges(command, recipe, [item for item in activations if item.name in guilty]),
         *_new_weights(command, recipe, [item for item in found if item.kind == "weight" and item.fault]),
         *_finer(command, recipe, coarse),
         *_smoothed(command, recipe, [item for item in activations if _matters(item, outputs_db[0])]),
-        *_corrected(command, recipe, nodes, spread),
+        *([] if recipe.file else _corrected(command, recipe, nodes, spread)),
         *_excluded(command, recipe, found, outputs_db),
         *_group_excluded(command, recipe, spread, outputs_db[0]),
     ]
