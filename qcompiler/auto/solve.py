@@ -204,13 +204,9 @@ def _program(
             )
         )
         upper.append(1.0)
-    for conflict in conflicts(problem):
-        rows.append(
-            csr_array(
-                _pair_row(conflict.group_a, conflict.choices_a, cells, count)
-                + _pair_row(conflict.group_b, conflict.choices_b, cells, count)
-            )
-        )
+    for each in conflicts(problem):
+        one = _pair_row(each.group_a, each.choices_a, cells, count)
+        rows.append(csr_array(one + _pair_row(each.group_b, each.choices_b, cells, count)))
         upper.append(1.0)
     constraints = [LinearConstraint(owner, 1.0, 1.0)]
     if rows:
