@@ -22,8 +22,8 @@ from benchmarks.auto_case import half
 from benchmarks.compare import save_samples
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores
-from qcompiler.auto.losses import Yardstick
-from qcompiler.auto.metrics import open_metric
+from qcompiler.auto.losses.yardstick import Yardstick
+from qcompiler.auto.metrics.metric import open_metric
 from qcompiler.backends.onnxruntime.session import open_file, session_options
 from qcompiler.data import input_specs, open_data
 from qcompiler.data.options import DataOptions

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import qcompiler
 from benchmarks.results_file import Row, Scores, Speed
 from qcompiler.auto.judge import size_of
-from qcompiler.auto.metrics import Metric, open_metric
+from qcompiler.auto.metrics.metric import Metric, open_metric
 from qcompiler.backends.base import Session
 from qcompiler.data import input_specs, open_data
 from qcompiler.data.options import DataOptions

@@ -22,11 +22,11 @@ from benchmarks.compare import save_samples
 from benchmarks.program import Place, Question, answer
 from benchmarks.results_file import Row, Scores
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.candidates import Wanted
-from qcompiler.auto.choices import make_problem
-from qcompiler.auto.deployed_time import measured_ms
 from qcompiler.auto.facts import FLOAT, Assignment, Problem
-from qcompiler.auto.latency import latency_table
+from qcompiler.auto.latency.deployed import measured_ms
+from qcompiler.auto.latency.table import latency_table
+from qcompiler.auto.problem.candidates import Wanted
+from qcompiler.auto.problem.choices import make_problem
 from qcompiler.auto.sizes import build_size_bytes, size_table
 from qcompiler.load import load_model
 from qcompiler.models.catalog import DIGITS, PYDOC_LM

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qcompiler.auto.facts import Assignment, Problem
-from qcompiler.auto.form import form_for
+from qcompiler.auto.problem.form import form_for
 from qcompiler.auto.recipe import recipe_text, words
 from qcompiler.auto.schedule import Schedule
 from qcompiler.auto.variants import Variant

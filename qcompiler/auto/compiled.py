@@ -22,7 +22,7 @@ import onnx_ir as ir
 from pydantic import TypeAdapter
 
 from qcompiler.auto.builds import Builds, owners_of
-from qcompiler.auto.form import form_for
+from qcompiler.auto.problem.form import form_for
 from qcompiler.auto.recipe import recipe_text, words
 from qcompiler.backends.base import LegalizeReport, NodeKernel
 from qcompiler.driver import compile_request

@@ -21,13 +21,13 @@ import numpy as np
 
 from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.choices import pass_of
-from qcompiler.auto.columns import find_energies
 from qcompiler.auto.facts import Bounds, Estimates, Problem, Table, Totals
-from qcompiler.auto.losses import Yardstick
-from qcompiler.auto.noise import NoiseLosses
-from qcompiler.auto.probe import probed_sizes
-from qcompiler.auto.roles import find_roles
+from qcompiler.auto.losses.columns import find_energies
+from qcompiler.auto.losses.noise import NoiseLosses
+from qcompiler.auto.losses.probe import probed_sizes
+from qcompiler.auto.losses.yardstick import Yardstick
+from qcompiler.auto.problem.choices import pass_of
+from qcompiler.auto.problem.roles import find_roles
 from qcompiler.auto.tables import refuse_impossible
 from qcompiler.auto.variants import Variant
 from qcompiler.budget import refuse_over_budget, within

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.deployed_time import measured_ms
 from qcompiler.auto.facts import Assignment, Totals, Workbench
-from qcompiler.auto.losses import Yardstick
-from qcompiler.auto.metrics import Metric
-from qcompiler.auto.sensitivity import loss_feeds
-from qcompiler.auto.streams import float_session
+from qcompiler.auto.latency.deployed import measured_ms
+from qcompiler.auto.losses.sensitivity import loss_feeds
+from qcompiler.auto.losses.streams import float_session
+from qcompiler.auto.losses.yardstick import Yardstick
+from qcompiler.auto.metrics.metric import Metric
 from qcompiler.auto.variants import Variant
 from qcompiler.backends.base import Session
 from qcompiler.result import manifest_path, result_files

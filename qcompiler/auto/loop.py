@@ -14,12 +14,12 @@ from qcompiler.auto.bounds import NOISE, Settled, refusal
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.facts import Estimates, Totals
-from qcompiler.auto.forms import of_one_pass
 from qcompiler.auto.judge import Judge, Judged, size_of
 from qcompiler.auto.least import solution_of
 from qcompiler.auto.loss_limit import LossLimit
+from qcompiler.auto.losses.sensitivity import recalled_number
+from qcompiler.auto.problem.forms import of_one_pass
 from qcompiler.auto.schedule import usual_candidates
-from qcompiler.auto.sensitivity import recalled_number
 from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
 from qcompiler.auto.tables import Measured
 from qcompiler.auto.tried import Candidate, put_right

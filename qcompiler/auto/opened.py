@@ -13,12 +13,12 @@ import onnx_ir as ir
 
 from qcompiler.auto.bounds import check_bounds, refuse_few_bits
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.candidates import Wanted
-from qcompiler.auto.choices import make_problem
 from qcompiler.auto.estimated import is_large, narrowed
 from qcompiler.auto.facts import Bounds
-from qcompiler.auto.form import smallest_form
 from qcompiler.auto.least import refuse_contradictions
+from qcompiler.auto.problem.candidates import Wanted
+from qcompiler.auto.problem.choices import make_problem
+from qcompiler.auto.problem.form import smallest_form
 from qcompiler.auto.recipe import words
 from qcompiler.backends.base import Target
 from qcompiler.calibration.collect import Progress

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcompiler.auto.facts import FLOAT, Assignment, Front, Group, Totals
-from qcompiler.auto.form import form_for
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.loop import Loop
+from qcompiler.auto.problem.form import form_for
 from qcompiler.auto.recipe import recipe_text, words, write_recipe
 from qcompiler.auto.tried import Candidate
 from qcompiler.errors import UnsupportedError

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx_ir as ir
 import yaml
 
-from qcompiler.auto.choices import pass_of
 from qcompiler.auto.facts import FLOAT, ORDER, Assignment, Choice, Problem
-from qcompiler.auto.groups import origin_of, weights_of
+from qcompiler.auto.problem.choices import pass_of
+from qcompiler.auto.problem.groups import origin_of, weights_of
 from qcompiler.backends.base import Target
 from qcompiler.package.write import cannot_write
 from qcompiler.passes.int8_static import Int8Static

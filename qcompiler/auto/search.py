@@ -17,7 +17,8 @@ from qcompiler.auto.estimated import VARIANT, estimate
 from qcompiler.auto.facts import Bounds, Front
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.loop import Loop
-from qcompiler.auto.metrics import named_function, open_metric
+from qcompiler.auto.metrics.metric import named_function, open_metric
+from qcompiler.auto.metrics.user import code_digest
 from qcompiler.auto.opened import Asked, Model, SearchOptions, open_request, working
 from qcompiler.auto.outcome import Kept, SearchResult, publish
 from qcompiler.auto.pareto import MEASURED, trace_front
@@ -26,7 +27,6 @@ from qcompiler.auto.solve import require_solver
 from qcompiler.auto.tables import Measured, measure
 from qcompiler.auto.transforms import choose_transform
 from qcompiler.auto.tried import Candidate
-from qcompiler.auto.user_metric import code_digest
 from qcompiler.backends.base import Target
 from qcompiler.calibration.collect import Progress
 from qcompiler.errors import OptionError, QCompilerError

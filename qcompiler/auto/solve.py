@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.facts import Estimates, Prefer, Problem, Table, Totals
-from qcompiler.auto.forms import conflicts
+from qcompiler.auto.problem.forms import conflicts
 from qcompiler.auto.silence import silent_library
 from qcompiler.errors import UnsupportedError
 

@@ -15,11 +15,11 @@ from pydantic import TypeAdapter
 from qcompiler.auto.bounds import Settled, refusal
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import Assignment, Boundary, Estimates, Problem, Table, Totals
-from qcompiler.auto.forms import uniform_names
 from qcompiler.auto.judge import Judge, Judged
-from qcompiler.auto.latency import LatencyTable, latency_table
+from qcompiler.auto.latency.table import LatencyTable, latency_table
 from qcompiler.auto.least import with_least
-from qcompiler.auto.sensitivity import loss_table
+from qcompiler.auto.losses.sensitivity import loss_table
+from qcompiler.auto.problem.forms import uniform_names
 from qcompiler.auto.sizes import size_table
 from qcompiler.auto.solve import Infeasible, Limits, solve
 

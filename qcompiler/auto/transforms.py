@@ -17,8 +17,8 @@ import onnx_ir as ir
 from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import ORDER, Problem
-from qcompiler.auto.forms import changed_nodes, with_forms
 from qcompiler.auto.judge import Judge
+from qcompiler.auto.problem.forms import changed_nodes, with_forms
 from qcompiler.auto.variants import PRODUCTS, Variant
 from qcompiler.graph.side_branch import CannotSplitError, hidden_of
 from qcompiler.graph.weighted import weighted_nodes

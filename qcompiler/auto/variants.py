@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from qcompiler.auto.choices import pass_of, rounded_words, sequential_words
 from qcompiler.auto.facts import FLOAT, Assignment, Group, Problem
+from qcompiler.auto.problem.choices import pass_of, rounded_words, sequential_words
 from qcompiler.auto.recipe import literal_names, steps_of
 from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.weight_only import WeightOnly

@@ -34,8 +34,8 @@ looked at, and recorded when it is judged."""
 
 def searched(model: Path, output: Path, target: str) -> SearchResult:
     """A search in few formats, with a bound for which several candidates are compiled; timings are short."""
-    few = mock.patch("qcompiler.auto.choices.candidate_words", return_value=CHOICES)
-    with few, mock.patch("qcompiler.auto.in_situ.ROUNDS", 5):
+    few = mock.patch("qcompiler.auto.problem.choices.candidate_words", return_value=CHOICES)
+    with few, mock.patch("qcompiler.auto.latency.in_situ.ROUNDS", 5):
         return search_module.search(
             model,
             rows(80),

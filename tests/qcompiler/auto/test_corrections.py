@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompiler.auto.groups import find_groups
-from qcompiler.auto.switchboard import Switchboard
+from qcompiler.auto.losses.switchboard import Switchboard
+from qcompiler.auto.problem.groups import find_groups
 from qcompiler.build import build
 from qcompiler.graph.quantized import quantized_product
 from qcompiler.load import load_model

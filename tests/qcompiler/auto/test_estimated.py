@@ -74,7 +74,7 @@ def test_a_search_solves_every_weight_once(tmp_path: Path, monkeypatch: pytest.M
         return solve_weight(matrix, stored, settings, inputs)
 
     monkeypatch.setattr("qcompiler.low_bit.write.solve_weight", counting)
-    monkeypatch.setattr("qcompiler.auto.candidates.BY_BITS", ("int4:group=32", "int2:group=32"))
+    monkeypatch.setattr("qcompiler.auto.problem.candidates.BY_BITS", ("int4:group=32", "int2:group=32"))
     found = search(
         mlp(),
         {"x": normal(120, 32, seed=9)},

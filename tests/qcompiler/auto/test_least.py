@@ -12,11 +12,11 @@ import onnx_ir as ir
 import pytest
 
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.candidates import Wanted
-from qcompiler.auto.choices import make_problem
 from qcompiler.auto.facts import Bounds
 from qcompiler.auto.judge import size_of
 from qcompiler.auto.least import Least, least_model, refuse_contradictions, solution_of, with_least
+from qcompiler.auto.problem.candidates import Wanted
+from qcompiler.auto.problem.choices import make_problem
 from qcompiler.auto.sizes import build_size_bytes, size_table
 from qcompiler.driver import compile as compile_model
 from qcompiler.errors import UnsupportedError

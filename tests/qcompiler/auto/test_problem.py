@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcompiler.auto.bounds import check_bounds, refusal, refuse_few_bits, settle, shown_size
-from qcompiler.auto.candidates import Wanted
-from qcompiler.auto.choices import make_problem, rounded_words, sequential_words
 from qcompiler.auto.facts import Bounds, Problem, Totals
-from qcompiler.auto.form import form_for, smallest_form
-from qcompiler.auto.groups import find_groups
+from qcompiler.auto.problem.candidates import Wanted
+from qcompiler.auto.problem.choices import make_problem, rounded_words, sequential_words
+from qcompiler.auto.problem.form import form_for, smallest_form
+from qcompiler.auto.problem.groups import find_groups
 from qcompiler.auto.recipe import literal, recipe_text, steps_of, words
 from qcompiler.auto.solve import Infeasible
 from qcompiler.auto.variants import Variant, variants_of

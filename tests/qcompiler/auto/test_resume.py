@@ -112,8 +112,8 @@ def test_what_was_measured_decides_and_is_not_measured_again(
     for name in (
         "judge.Judge.judge",
         "compiled.compile_request",
-        "latency.time_model",
-        "deployed_time.time_model",
+        "latency.table.time_model",
+        "latency.deployed.time_model",
         "builds.build",
     ):
         monkeypatch.setattr(f"qcompiler.auto.{name}", lambda *_, **__: pytest.fail("done again"))

@@ -36,8 +36,8 @@ QUICK = SearchOptions(CompileOptions(verify="numerics", min_cosine=0.5), rounds=
 def few_formats() -> Iterator[None]:
     """A small network needs no ten formats to be searched in."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("qcompiler.auto.candidates.GROUPS", {"int4": (32,), "int2": (32,)})
-        patched.setattr("qcompiler.auto.candidates.BY_BITS", ("int4:group=32", "int2:group=32"))
+        patched.setattr("qcompiler.auto.problem.candidates.GROUPS", {"int4": (32,), "int2": (32,)})
+        patched.setattr("qcompiler.auto.problem.candidates.BY_BITS", ("int4:group=32", "int2:group=32"))
         yield
 
 

@@ -1,0 +1,1 @@
+"""How long each choice of each group takes on this machine."""
