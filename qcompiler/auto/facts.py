@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -29,6 +29,8 @@ Prefer = Literal["size", "speed", "accuracy"]
 Assignment = Mapping[str, str]
 """Group name -> choice name; a group that is missing stays in float."""
 
+NARROW = "weights="
+"""Option of a pass that quantizes activations by which its weights take fewer bits in the file."""
 FLOAT = "float"
 """Name of the choice that leaves nodes as they are."""
 
@@ -109,6 +111,8 @@ class Problem:
     def uniform(self, name: str) -> dict[str, str]:
         """Every group takes the choice, where it may not the one with most of its transforms, or stays in float.
 
+        As on the command line, what does not take weights of fewer bits takes the same pass with 8 bits.
+
         Args:
             name: of a choice, or the words of a pass after transforms that no single group takes together.
         """
@@ -121,10 +125,23 @@ class Problem:
         if not forms:
             raise ValueError(f"{name} is none of the choices")
         found: dict[str, str] = {}
-        for choice, at in sorted(forms, key=lambda form: len(form[0].transforms)):
-            rows = zip(self.groups, self.allowed, strict=True)
-            found |= {group.name: choice.name for group, row in rows if row[at]}
-        return found
+        for _, at in sorted(forms, key=lambda form: len(form[0].transforms)):
+            found |= self._takers(at)
+        wide = self.wide(forms[0][1])
+        return found if wide is None else {**self._takers(wide), **found}
+
+    def _takers(self, at: int) -> dict[str, str]:
+        """Groups that may take a choice, by name, with its name."""
+        rows = zip(self.groups, self.allowed, strict=True)
+        return {group.name: self.choices[at].name for group, row in rows if row[at]}
+
+    def wide(self, at: int) -> int | None:
+        """The choice with the same activations and weights of 8 bits, of one with fewer in the file; None of others."""
+        words = self.choices[at].quantizing.split(":")
+        if not any(word.startswith(NARROW) for word in words):
+            return None
+        plain = ":".join(word for word in words if not word.startswith((NARROW, "solver=", "group=")))
+        return next((index for index, choice in enumerate(self.choices) if choice.words == plain), None)
 
     def plain(self, at: int) -> int:
         """Index of the choice with the same pass and no transforms."""
@@ -228,40 +245,6 @@ class Bounds:
         """Whether nothing but a preference is said."""
         bounds = [item.name for item in dataclasses.fields(self) if item.name != "prefer"]
         return all(getattr(self, name) is None for name in bounds)
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """One model of a front.
-
-    Attributes:
-        assignment: what makes it.
-        predicted: by the estimates.
-        measured: None where it was not built.
-        chosen: whether this is the one published.
-    """
-
-    assignment: Assignment
-    predicted: Totals
-    measured: Totals | None = None
-    chosen: bool = False
-
-
-@dataclass(frozen=True)
-class Front:
-    """Models none of which is beaten in size, latency and loss at once, smallest first.
-
-    Attributes:
-        metric: what the loss is of, in words.
-        float_model: the model as it was given.
-        points: of the front.
-        uniform: every choice taken everywhere, by its name, for comparison.
-    """
-
-    metric: str
-    float_model: Totals
-    points: tuple[FrontPoint, ...]
-    uniform: Mapping[str, FrontPoint] = field(default_factory=dict)
 
 
 class Workbench(Protocol):

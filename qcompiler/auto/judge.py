@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import Assignment, Totals, Workbench
-from qcompiler.auto.latency.deployed import measured_ms
+from qcompiler.auto.latency.deployed import measured_in_turns, measured_ms
 from qcompiler.auto.losses.sensitivity import loss_feeds
 from qcompiler.auto.losses.streams import float_session
 from qcompiler.auto.losses.yardstick import Yardstick
@@ -130,6 +130,14 @@ class Judge:
         if not self.timed:
             return 0.0
         return measured_ms(path, self.bench, self.float_ms)
+
+    def latencies_ms(self, models: Mapping[str, Path]) -> list[float]:
+        """Times of models by what tells them from others of the search, in turns; remembered."""
+
+        def measured() -> Figures:
+            return {"ms": np.array(measured_in_turns(list(models.values()), self.bench, self.float_ms))}
+
+        return [float(ms) for ms in self.bench.journal.recall(f"in turns/{' '.join(models)}", measured)["ms"]]
 
 
 def size_of(path: Path) -> int:

@@ -18,11 +18,12 @@ from qcompiler.auto.judge import Judge, Judged, size_of
 from qcompiler.auto.least import solution_of
 from qcompiler.auto.loss_limit import LossLimit
 from qcompiler.auto.losses.sensitivity import recalled_number
+from qcompiler.auto.play_off import may_be_faster, play_off
 from qcompiler.auto.problem.forms import of_one_pass
 from qcompiler.auto.schedule import usual_candidates
 from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
 from qcompiler.auto.tables import Measured
-from qcompiler.auto.tried import Candidate, put_right
+from qcompiler.auto.tried import Candidate, put_right, said_of
 from qcompiler.auto.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Loop:
         self.try_one_pass(limit)
         self.try_uniform()
         self.try_least()
+        self._play_off()
 
     def try_one_pass(self, limit: LossLimit | None) -> None:
         """The best uniform model's pass, after transforms where they are needed: mixing passes may save noise alone."""
@@ -103,6 +105,12 @@ class Loop:
                 return
             _learn(limit, solution, self.verify(solution))
 
+    def _play_off(self) -> None:
+        held = [made for made in self.tried.values() if made is not None and made.holds]
+        if self.settled.prefer == "speed" and held:
+            self.best, *others = play_off(held, self.judge, self.settled, self.compiler.key)
+            self.considered += [f"{said_of(made)} in turns" for made in (self.best, *others) if others]
+
     def _foresee(self, candidates: int) -> None:
         self.bench.schedule.plan("candidates", candidates + self.later)
 
@@ -112,7 +120,9 @@ class Loop:
         if found is None:
             return
         name, judged = found
-        if self.best is None or self._figure(judged) < self._figure(self.best.judged):
+        timed = self.settled.prefer == "speed"
+        near = timed and self.best is not None and may_be_faster(judged.totals, self.best.judged.totals)
+        if self.best is None or near or self._figure(judged) < self._figure(self.best.judged):
             self.verify(self.uniform(name))
 
     def try_least(self) -> None:
@@ -234,21 +244,10 @@ class Loop:
         """The user's bounds; where the smallest is asked for and nothing said of time, none slower than float."""
         limits = self.settled.limits(self.judge.float_totals)
         if self.settled.prefer == "size" and limits.latency_ms is None and self.judge.timed:
-            return replace(limits, latency_ms=self._usual_latency())
+            return replace(
+                limits, latency_ms=self.measured.usual_latency_ms(self.settled, self.judge.float_totals)
+            )
         return limits
-
-    def _usual_latency(self) -> float:
-        """Of the float model, or of a uniform model that is faster: what a user would take instead.
-
-        That is the smallest one that keeps the bounds, or where none does, the one that loses least.
-        """
-        totals = self.judge.float_totals
-        uniform = [each.totals for each in self.measured.uniform.values()]
-        kept = [each for each in uniform if not self.settled.broken(each, 0.0, totals)]
-        smaller = [each for each in uniform if each.size_bytes < totals.size_bytes]
-        nearest = min(smaller, key=lambda each: each.loss, default=totals)
-        best = min(kept, key=lambda each: each.size_bytes, default=nearest)
-        return min(totals.latency_ms, best.latency_ms)
 
     def _first_limit(self) -> LossLimit | None:
         """Where the bound on the metric should be reached; None where there is no bound."""
@@ -278,10 +277,7 @@ class Loop:
             if made is None:
                 continue
             totals = made.judged.totals
-            self.considered.append(
-                f"{variant.name}: drop {totals.loss:.5f}, surrogate {made.judged.surrogate:.5f}, "
-                f"{totals.size_bytes / 1e6:.3f} MB, {totals.latency_ms:.3f} ms"
-            )
+            self.considered.append(said_of(made))
             fast = self.settled.prefer == "speed" and made.holds
             rank = totals.latency_ms if fast else np.inf
             found.append(((rank, round(totals.loss, 6), made.judged.surrogate), variant))

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qcompiler.auto.facts import FLOAT, Assignment, Front, Group, Totals
+from qcompiler.auto.facts import FLOAT, Assignment, Group, Totals
+from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.problem.form import form_for

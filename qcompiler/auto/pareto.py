@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from qcompiler.auto.facts import Front, FrontPoint, Prefer, Totals
+from qcompiler.auto.facts import Prefer, Totals
+from qcompiler.auto.front import Front, FrontPoint
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.solve import Limits, Solution, solve
 from qcompiler.auto.tried import Candidate

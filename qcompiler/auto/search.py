@@ -14,7 +14,8 @@ from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.corrections import choose_correction
 from qcompiler.auto.estimated import VARIANT, estimate
-from qcompiler.auto.facts import Bounds, Front
+from qcompiler.auto.facts import Bounds
+from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.metrics.metric import named_function, open_metric

@@ -45,6 +45,18 @@ class Measured:
         nothing = np.where(problem.allowed, 0.0, np.nan)
         return cls(Estimates(nothing, nothing, nothing), uniform)
 
+    def usual_latency_ms(self, settled: Settled, float_totals: Totals) -> float:
+        """Of the float model, or of a uniform model that is faster: what a user would take instead.
+
+        That is the smallest one that keeps the bounds, or where none does, the one that loses least.
+        """
+        uniform = [each.totals for each in self.uniform.values()]
+        kept = [each for each in uniform if not settled.broken(each, 0.0, float_totals)]
+        smaller = [each for each in uniform if each.size_bytes < float_totals.size_bytes]
+        nearest = min(smaller, key=lambda each: each.loss, default=float_totals)
+        best = min(kept, key=lambda each: each.size_bytes, default=nearest)
+        return min(float_totals.latency_ms, best.latency_ms)
+
 
 def measure(problem: Problem, bench: Builds, judge: Judge, settled: Settled) -> Measured:
     """Measure sizes, latencies and losses of every choice of every group, and uniform models as they are deployed.

@@ -44,6 +44,15 @@ class Candidate:
         return not self.broken
 
 
+def said_of(made: Candidate) -> str:
+    """What a candidate is and does, in a line."""
+    totals = made.judged.totals
+    return (
+        f"{made.variant.name}: drop {totals.loss:.5f}, surrogate {made.judged.surrogate:.5f}, "
+        f"{totals.size_bytes / 1e6:.3f} MB, {totals.latency_ms:.3f} ms"
+    )
+
+
 def put_right(estimates: Estimates, made: Sequence[Candidate], most_ms: float | None) -> Estimates:
     """Estimates that foretell what was measured of candidates.
 

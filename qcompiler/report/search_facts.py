@@ -14,7 +14,8 @@ from qcompiler.report.facts import CompileFacts, Hint
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
-    from qcompiler.auto.facts import Bounds, Front, Totals
+    from qcompiler.auto.facts import Bounds, Totals
+    from qcompiler.auto.front import Front
     from qcompiler.auto.outcome import SearchResult
 
 LEEWAY = 1.02

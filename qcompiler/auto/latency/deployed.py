@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler.auto.facts import Workbench
-from qcompiler.auto.latency.in_situ import time_model
+from qcompiler.auto.latency.in_situ import shares_in_turns, time_model
 from qcompiler.auto.latency.table import timing_feed
 
 AGREE = 0.02
 """Timings that lie this near one another agree."""
 TIMINGS = 5
 """At most."""
+SESSIONS = 3
+"""Of each model, where several are compared: memory of one may lie well, and that is 2 to 4 per cent."""
 SECONDS = 6.0
 """After so long one whose rounds agree is enough."""
 
@@ -41,6 +43,19 @@ def measured_ms(path: Path, bench: Workbench, float_ms: float) -> float:
         if timing.steady and time.monotonic() - started > SECONDS:
             break
     return statistics.median(found) * float_ms
+
+
+def measured_in_turns(paths: Sequence[Path], bench: Workbench, float_ms: float) -> list[float]:
+    """Milliseconds of several deployed models, timed in turns in :data:`SESSIONS` sessions of each.
+
+    Args:
+        paths: the models.
+        bench: names the float model, the feed and the threads.
+        float_ms: of the table that predicted them.
+    """
+    feed = timing_feed(bench)
+    found = [shares_in_turns(paths, bench.float_path, feed, threads=bench.threads) for _ in range(SESSIONS)]
+    return [float(share) * float_ms for share in np.median(np.array(found), axis=0)]
 
 
 def _agree(ratios: Sequence[float]) -> bool:

@@ -86,6 +86,20 @@ def time_model(path: Path, float_path: Path, feed: Feed, *, threads: int, profil
     return _timing(rounds, node_times(runs[len(runs) // 5 :]))
 
 
+def shares_in_turns(paths: Sequence[Path], float_path: Path, feed: Feed, *, threads: int) -> list[float]:
+    """Times of several models as shares of the float model's, all run in turns: what one call differs by is seen.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+        CalibrationError: the feed does not fit.
+    """
+    runners = {str(at): _runner(path, feed, threads) for at, path in enumerate([float_path, *paths])}
+    native = any(is_deployed(path) for path in paths)
+    rounds = _rounds(runners, time.thread_time if threads == 1 and not native else time.perf_counter)
+    exact = np.array(rounds["0"])
+    return [float(np.median(np.array(rounds[str(at)]) / exact)) for at in range(1, len(runners))]
+
+
 def _timing(rounds: Mapping[str, Sequence[float]], times: Mapping[str, NodeTime]) -> Timing:
     """The model's time is its share of the float model's in the same rounds, which a busy machine disturbs least."""
     exact, plain = np.array(rounds["float"]), np.array(rounds["plain"])

@@ -34,7 +34,6 @@ from qcompiler.auto.latency.cache import cached_timing, timing_key
 from qcompiler.auto.latency.exchanges import excess_by_edge, two_colours
 from qcompiler.auto.latency.homes import Homes, float_shares
 from qcompiler.auto.latency.in_situ import Timing, time_model
-from qcompiler.auto.losses.second_order import base_of
 from qcompiler.auto.problem.extras import extra_times, made_for
 from qcompiler.backends.base import NodeKey
 from qcompiler.data.feeds import Feed
@@ -151,7 +150,7 @@ class _Measuring:
         return [
             column
             for column, choice in enumerate(self.problem.choices)
-            if choice.name != FLOAT and not choice.transforms and base_of(self.problem, column) is None
+            if choice.name != FLOAT and not choice.transforms and self.problem.wide(column) is None
         ]
 
     def _add_transforms(self, table: Table) -> None:
@@ -174,7 +173,7 @@ class _Measuring:
     def _copy_bases(self, table: Table) -> None:
         """Weights of fewer bits in the file become those of 8 bits when it is opened: the same kernels and time."""
         for column in range(len(self.problem.choices)):
-            base, allowed = base_of(self.problem, column), self.problem.allowed[:, column]
+            base, allowed = self.problem.wide(column), self.problem.allowed[:, column]
             if base is not None:
                 table[allowed, column] = np.where(np.isnan(table[:, base]), table[:, 0], table[:, base])[
                     allowed

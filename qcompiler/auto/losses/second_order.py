@@ -34,8 +34,6 @@ GRAM_BYTES = 512 << 20
 FEWEST = 3
 """Weight-only choices from which two measured ones save anything."""
 
-WEIGHTS = "weights="
-"""Option of passes that quantize activations too and keep weights in fewer bits."""
 
 SLOPES = (0.5, 2.0)
 """Of the line in logarithms: beyond them one of the two losses is noise."""
@@ -123,20 +121,11 @@ def between(energy: float, low: tuple[float, float], high: tuple[float, float]) 
     return float(near[1] * (energy / near[0]) ** slope)
 
 
-def base_of(problem: Problem, column: int) -> int | None:
-    """The choice with the same activations and weights of 8 bits, of one with fewer in the file; None of others."""
-    words = problem.choices[column].words.split(":")
-    if not any(word.startswith(WEIGHTS) for word in words):
-        return None
-    plain = ":".join(word for word in words if not word.startswith((WEIGHTS, "solver=", "group=")))
-    return next((at for at, choice in enumerate(problem.choices) if choice.words == plain), None)
-
-
 def ordered_columns(problem: Problem, anchors: Anchors | None) -> list[int]:
     """Columns of choices other than float, those that are measured first."""
 
     def follows(column: int) -> bool:
-        alone = problem.choices[column].weight_only or base_of(problem, column) is not None
+        alone = problem.choices[column].weight_only or problem.wide(column) is not None
         return anchors is not None and alone and column not in anchors
 
     return sorted((column for column, choice in enumerate(problem.choices) if choice.words), key=follows)

@@ -6,9 +6,9 @@ alone instead.  What was measured is kept in the journal, a key for each pair, s
 again; nothing depends on timing or on random numbers.  Of many weight-only choices two are measured, and the others
 follow from the energy of their errors (``second_order``).
 
-Losses are KL or relative error to the float model (``yardstick``) on the first feeds of the calibration data: as many as
-give ``ROWS`` rows of output (positions of a language model, pictures of a classifier) and ``SAMPLES`` samples, at most
-``FEEDS``; of large models fewer.
+Losses are KL or relative error to the float model (``yardstick``) on the first feeds of the calibration data: as many
+as give ``ROWS`` rows of output (positions of a language model, pictures of a classifier) and ``SAMPLES`` samples, at
+most ``FEEDS``; of large models fewer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from qcompiler.auto.losses.second_order import (
     Anchors,
     Energies,
     anchors_of,
-    base_of,
     between,
     ordered_columns,
 )
@@ -113,7 +112,7 @@ def _following(problem: Problem, column: int, anchors: Anchors, energy: Table, l
         loss: ``[choices]``, so too.
     """
     measured = [anchors.most_bits, anchors.fewest_bits]
-    base = base_of(problem, column)
+    base = problem.wide(column)
     if base is None and not problem.choices[column].weight_only:
         return None
     needed = [column, *measured] if base is None else [column, base, *measured]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from qcompiler.report.html.page import FrontRow, Kind
 
 if TYPE_CHECKING:
-    from qcompiler.auto.facts import Front, FrontPoint, Totals
+    from qcompiler.auto.facts import Totals
+    from qcompiler.auto.front import Front, FrontPoint
     from qcompiler.report.search_facts import SearchFacts
 
 CHOICES_SHOWN = 3

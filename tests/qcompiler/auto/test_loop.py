@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from qcompiler.auto.bounds import settle
-from qcompiler.auto.facts import Bounds, Choice, Estimates, FrontPoint, Group, Problem, Totals
+from qcompiler.auto.facts import Bounds, Choice, Estimates, Group, Problem, Totals
+from qcompiler.auto.front import FrontPoint
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.pareto import _front
@@ -143,7 +144,7 @@ def test_the_smallest_is_to_be_as_fast_as_what_a_user_would_take(
     large, small = Totals(2000.0, 10.0, drops[0]), Totals(1000.0, 5.0, drops[1])
     uniform = {"int8_dynamic": Judged(0.0, 0.0, large), "int4": Judged(0.0, 0.0, small)}
     found.measured = Measured(found.measured.estimates, uniform)
-    assert found._usual_latency() == expected
+    assert found.measured.usual_latency_ms(found.settled, found.judge.float_totals) == expected
 
 
 def test_bounds_that_exclude_each_other_are_refused() -> None:

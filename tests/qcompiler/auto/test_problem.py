@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qcompiler.auto.bounds import check_bounds, refusal, refuse_few_bits, settle, shown_size
-from qcompiler.auto.facts import Bounds, Problem, Totals
+from qcompiler.auto.facts import Bounds, Choice, Group, Problem, Totals
 from qcompiler.auto.problem.candidates import Wanted
 from qcompiler.auto.problem.choices import make_problem, rounded_words, sequential_words
 from qcompiler.auto.problem.form import form_for, smallest_form
@@ -223,3 +223,15 @@ def test_the_smallest_form_is_taken_where_bytes_count() -> None:
     assert smallest_form(OrtCpu(), Bounds(prefer="speed")) == (OrtCpu(), [])
     assert form_for(small, [Selected(Int8Static())]) == OrtCpu()
     assert form_for(small, [Selected(Int2())]) == small
+
+
+def test_uniform_weights_of_few_bits_leave_the_rest_in_eight() -> None:
+    """As the pass does on the command line: a depthwise convolution keeps 8 bits, and its kernel in integers."""
+    groups = tuple(Group(name, (name,), "Conv", 100) for name in ("pointwise", "depthwise", "first"))
+    words = ("int8_static", "int8_static:weights=int5", "int8_dynamic:weights=int4")
+    choices = (Choice("float", ""), *(Choice(each, each) for each in words))
+    allowed = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], bool)
+    problem = Problem(groups, choices, allowed, np.ones((3, 4)))
+    assert problem.uniform(words[1]) == {"pointwise": words[1], "depthwise": "int8_static"}
+    assert problem.uniform(words[0]) == {"pointwise": "int8_static", "depthwise": "int8_static"}
+    assert problem.uniform(words[2]) == {"pointwise": words[2]}  # there is no int8_dynamic to fall back to

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from qcompiler.auto.facts import Bounds, Front, Group, Totals
+from qcompiler.auto.facts import Bounds, Group, Totals
+from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.outcome import SearchResult
 from qcompiler.report.facts import CompileFacts, Configured, Hint

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from qcompiler.auto.facts import Bounds, Front, Totals
+from qcompiler.auto.facts import Bounds, Totals
+from qcompiler.auto.front import Front
 from qcompiler.report.json import to_json
 from qcompiler.report.notebook import search_html
 from qcompiler.report.search import print_search

@@ -10,7 +10,7 @@ import pytest
 
 from qcompiler.auto.facts import Problem
 from qcompiler.auto.losses import second_order
-from qcompiler.auto.losses.second_order import Energies, anchors_of, base_of, between, ordered_columns
+from qcompiler.auto.losses.second_order import Energies, anchors_of, between, ordered_columns
 from qcompiler.auto.losses.sensitivity import loss_feeds, loss_table
 from qcompiler.auto.losses.switchboard import Switchboard
 from qcompiler.auto.metrics.metric import open_metric
@@ -112,7 +112,7 @@ def test_weights_of_fewer_bits_add_to_what_the_same_activations_lose(
     narrow = ["int8_dynamic", "int8_dynamic:weights=int4:solver=rtn", "int8_dynamic:weights=int3:solver=rtn"]
     problem, bench = bench_of(mlp(), rows(80), [*CHOICES, *narrow], tmp_path)
     problem = with_bits(problem)
-    assert [base_of(problem, column) for column in range(len(problem.choices))] == [None] * 7 + [6, 6]
+    assert [problem.wide(column) for column in range(len(problem.choices))] == [None] * 7 + [6, 6]
     metric = open_metric("relative_error", bench.reference, bench.samples.held_out)
     found = loss_table(problem, bench, metric)
     bench.journal = type(bench.journal)()

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from qcompiler.auto.facts import Bounds, Front, FrontPoint, Totals
+from qcompiler.auto.facts import Bounds, Totals
+from qcompiler.auto.front import Front, FrontPoint
 from qcompiler.report.html.front_chart import front_by_latency, front_by_size
 from qcompiler.report.html.page import FrontRow, Page
 from qcompiler.report.html.searched import front_rows, short_choices
