@@ -23,10 +23,12 @@ from qcompiler.auto.problem.forms import of_one_pass
 from qcompiler.auto.schedule import usual_candidates
 from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
 from qcompiler.auto.tables import Measured
-from qcompiler.auto.tried import Candidate, put_right, said_of
+from qcompiler.auto.tried import Candidate, learn, put_right, said_of
 from qcompiler.auto.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
+AS_FAST = 1.1
+"""Times within so much are as fast, where nobody bounded them: one timing is worth no more."""
 ONE_PASS = 3  # models of one pass, with transforms where they are needed, that are compiled at most
 
 
@@ -84,7 +86,7 @@ class Loop:
                 if candidate is None or candidate.holds:
                     break
                 continue
-            _learn(limit, solution, candidate)
+            learn(limit, solution, candidate)
             if limit.settled:
                 break
         self.try_one_pass(limit)
@@ -103,7 +105,7 @@ class Loop:
             solution = solve(problem, self._estimates(self.variant), limits, self.settled.prefer)
             if isinstance(solution, Infeasible):
                 return
-            _learn(limit, solution, self.verify(solution))
+            learn(limit, solution, self.verify(solution))
 
     def _play_off(self) -> None:
         held = [made for made in self.tried.values() if made is not None and made.holds]
@@ -122,7 +124,7 @@ class Loop:
         name, judged = found
         timed = self.settled.prefer == "speed"
         near = timed and self.best is not None and may_be_faster(judged.totals, self.best.judged.totals)
-        if self.best is None or near or self._figure(judged) < self._figure(self.best.judged):
+        if self.best is None or near or self._rank(judged) < self._rank(self.best.judged):
             self.verify(self.uniform(name))
 
     def try_least(self) -> None:
@@ -202,17 +204,17 @@ class Loop:
         self.failures.append(said)
 
     def _keep(self, made: Candidate) -> None:
-        if made.holds and (self.best is None or self._rank(made) < self._rank(self.best)):
+        if made.holds and (self.best is None or self._rank(made.judged) < self._rank(self.best.judged)):
             self.best = made
         drop = made.judged.totals.loss
         if self.nearest is None or drop < self.nearest.judged.totals.loss:
             self.nearest = made
 
-    def _rank(self, made: Candidate) -> tuple[bool, tuple[float, float]]:
+    def _rank(self, judged: Judged) -> tuple[bool, tuple[float, float]]:
         """Slower than the user expects without having said so comes last; else what is preferred counts."""
-        limit = self._limits().latency_ms
-        slow = limit is not None and made.judged.totals.latency_ms > NOISE * limit
-        return slow, self._figure(made.judged)
+        limit, asked = self._limits().latency_ms, self.settled.limits(self.judge.float_totals).latency_ms
+        slow = limit is not None and judged.totals.latency_ms > (NOISE if asked else AS_FAST) * limit
+        return slow, self._figure(judged)
 
     def _figure(self, judged: Judged) -> tuple[float, float]:
         """What is preferred, of a measured model, and the drop among equals."""
@@ -228,11 +230,17 @@ class Loop:
     def _solved(self, limit: float | None) -> Solution:
         problem, prefer = self.bench.problem, self.settled.prefer
         asked = self.settled.limits(self.judge.float_totals)
-        # The last two: nobody asked to be as fast as float, and what the loss may be is an estimate; the least that the
-        # other bounds leave is worth a measurement.
-        attempts = [(replace(self._limits(), loss=limit), prefer), (replace(asked, loss=limit), prefer)]
-        attempts += [(asked, "accuracy")] if limit is not None else []
         estimates = self._estimates(self.variant)
+        usual = self._limits()
+        attempts = [(replace(usual, loss=limit), prefer)]
+        if usual != asked:  # nobody asked to be so fast: as fast as can be within the loss, then
+            fastest = solve(problem, estimates, replace(asked, loss=limit), "speed")
+            if isinstance(fastest, Solution):
+                ms = max(usual.latency_ms or 0.0, NOISE * fastest.predicted.latency_ms)
+                attempts.append((replace(asked, loss=limit, latency_ms=ms), prefer))
+        attempts.append((replace(asked, loss=limit), prefer))
+        # What the loss may be is an estimate; the least that the other bounds leave is worth a measurement.
+        attempts += [(asked, "accuracy")] if limit is not None else []
         for limits, preferred in attempts:
             found = solve(problem, estimates, limits, preferred)
             if isinstance(found, Solution):
@@ -283,11 +291,3 @@ class Loop:
             found.append(((rank, round(totals.loss, 6), made.judged.surrogate), variant))
         if found:
             self.variant = min(found, key=lambda each: each[0])[1]
-
-
-def _learn(limit: LossLimit, solution: Solution, candidate: Candidate | None) -> None:
-    if candidate is None and not solution.picked.any():
-        limit.learn_of_float()
-        return
-    drop = None if candidate is None else candidate.judged.totals.loss
-    limit.learn(solution.predicted.loss, drop, holds=candidate is not None and candidate.holds)

@@ -37,22 +37,26 @@ class LossLimit:
 
     @classmethod
     def expected(cls, drop: float, surrogate: float, measured: Iterable[Judged]) -> LossLimit:
-        """Begin where the bound should be reached.
+        """Begin where the bound should be reached, between the models that are known to hold and to fail.
+
+        A metric that counts (250 pictures) is no function of the loss; then the largest loss that holds tells more.
 
         Args:
             drop: the bound.
             surrogate: what the metric expects a drop of it to be as a loss.
             measured: models whose drop and loss are known.
         """
-        points = [
-            (each.surrogate, each.totals.loss)
-            for each in measured
-            if each.surrogate > 0 and each.totals.loss > 0
-        ]
+        known = [(each.surrogate, each.totals.loss) for each in measured if each.surrogate > 0]
+        points = [(loss, lost) for loss, lost in known if lost > 0]
         nearest = min(points, key=lambda point: abs(math.log(point[1] / max(drop, 1e-9))), default=None)
         if nearest is None:
             return cls(drop, float(surrogate))
-        return cls(drop, float(nearest[0] * drop / nearest[1]) if drop > 0 else 0.0)
+        limit = float(nearest[0] * drop / nearest[1]) if drop > 0 else 0.0
+        low = max((loss for loss, lost in known if lost <= drop), default=0.0)
+        high = min((loss for loss, lost in known if lost > drop and loss > low), default=math.inf)
+        if limit <= low:
+            limit = math.sqrt(low * high) if math.isfinite(high) else low
+        return cls(drop, float(limit), low, high)
 
     @property
     def failed(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qcompiler.auto.facts import Estimates, Totals
 from qcompiler.auto.judge import Judged
+from qcompiler.auto.loss_limit import LossLimit
 from qcompiler.auto.solve import Solution
 from qcompiler.auto.tables import moved_size, scaled_latency
 from qcompiler.auto.variants import Variant
@@ -77,3 +78,12 @@ def put_right(estimates: Estimates, made: Sequence[Candidate], most_ms: float | 
         return moved
     slow = most_ms is not None and last.latency_ms > most_ms
     return scaled_latency(moved, ratios[-1] if slow else statistics.median(ratios))
+
+
+def learn(limit: LossLimit, solution: Solution, candidate: Candidate | None) -> None:
+    """Tell the search for a limit what became of the model that was found within it."""
+    if candidate is None and not solution.picked.any():
+        limit.learn_of_float()
+        return
+    drop = None if candidate is None else candidate.judged.totals.loss
+    limit.learn(solution.predicted.loss, drop, holds=candidate is not None and candidate.holds)
