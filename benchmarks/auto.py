@@ -22,13 +22,17 @@ from benchmarks.results_file import Row
 from qcompiler.models.catalog import PYDOC_LM
 
 BITS = (3.0, 3.5, 4.0)
-LOW_BIT = tuple(
-    f"int{bits}:group={group}:solver={solver}"
-    for bits, groups in ((2, (16, 32, 64)), (3, (32, 64, 128)))
-    for group in groups
-    for solver in ("gptq", "gptaq")
+LOW_BIT = (
+    *(
+        f"int{bits}:group={group}:solver={solver}"
+        for bits, groups in ((2, (16, 32, 64)), (3, (32, 64, 128)))
+        for group in groups
+        for solver in ("gptq", "gptaq")
+    ),
+    "q2_k:solver=gptaq",
+    "q3_k:solver=gptaq",
 )
-"""Every uniform assignment of at most 4 bits a weight; int4 has 4.16 and more."""
+"""Uniform assignments of at most 4 bits a weight, every one that is a choice; int4 has 4.16 and more."""
 
 JUDGED = 3
 """Of so many STS-B pairs a search sees one."""
