@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qcompiler.auto.bounds import NOISE, Settled, refusal
+from qcompiler.auto.bounds import Settled, refusal
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.compiled import Compiler
+from qcompiler.auto.expected import EQUAL, Expected
 from qcompiler.auto.facts import Estimates, Totals
 from qcompiler.auto.judge import Judge, Judged, size_of
 from qcompiler.auto.least import solution_of
@@ -27,8 +28,6 @@ from qcompiler.auto.tried import Candidate, learn, put_right, said_of
 from qcompiler.auto.variants import Variant, variants_of
 
 logger = logging.getLogger(__name__)
-AS_FAST = 1.1
-"""Times within so much are as fast, where nobody bounded them: one timing is worth no more."""
 ONE_PASS = 3  # models of one pass, with transforms where they are needed, that are compiled at most
 
 
@@ -101,7 +100,7 @@ class Loop:
             return
         problem = of_one_pass(self.bench.problem, found[0])
         for _ in range(ONE_PASS):
-            limits = replace(self.settled.limits(self.judge.float_totals), loss=limit.limit)
+            limits = replace(self._asked, loss=limit.limit)
             solution = solve(problem, self._estimates(self.variant), limits, self.settled.prefer)
             if isinstance(solution, Infeasible):
                 return
@@ -211,10 +210,8 @@ class Loop:
             self.nearest = made
 
     def _rank(self, judged: Judged) -> tuple[bool, tuple[float, float]]:
-        """Slower than the user expects without having said so comes last; else what is preferred counts."""
-        limit, asked = self._limits().latency_ms, self.settled.limits(self.judge.float_totals).latency_ms
-        slow = limit is not None and judged.totals.latency_ms > (NOISE if asked else AS_FAST) * limit
-        return slow, self._figure(judged)
+        """Slower than the user expects comes last; else what is preferred counts."""
+        return self._expected.is_slow(judged), self._figure(judged)
 
     def _figure(self, judged: Judged) -> tuple[float, float]:
         """What is preferred, of a measured model, and the drop among equals."""
@@ -229,14 +226,14 @@ class Loop:
 
     def _solved(self, limit: float | None) -> Solution:
         problem, prefer = self.bench.problem, self.settled.prefer
-        asked = self.settled.limits(self.judge.float_totals)
+        asked = self._asked
         estimates = self._estimates(self.variant)
-        usual = self._limits()
+        usual = self._expected.limits(estimates)
         attempts = [(replace(usual, loss=limit), prefer)]
         if usual != asked:  # nobody asked to be so fast: as fast as can be within the loss, then
             fastest = solve(problem, estimates, replace(asked, loss=limit), "speed")
             if isinstance(fastest, Solution):
-                ms = max(usual.latency_ms or 0.0, NOISE * fastest.predicted.latency_ms)
+                ms = max(usual.latency_ms or 0.0, EQUAL * fastest.predicted.latency_ms)
                 attempts.append((replace(asked, loss=limit, latency_ms=ms), prefer))
         attempts.append((replace(asked, loss=limit), prefer))
         # What the loss may be is an estimate; the least that the other bounds leave is worth a measurement.
@@ -248,14 +245,13 @@ class Loop:
         assert isinstance(found, Infeasible)
         raise refusal(found)
 
-    def _limits(self) -> Limits:
-        """The user's bounds; where the smallest is asked for and nothing said of time, none slower than float."""
-        limits = self.settled.limits(self.judge.float_totals)
-        if self.settled.prefer == "size" and limits.latency_ms is None and self.judge.timed:
-            return replace(
-                limits, latency_ms=self.measured.usual_latency_ms(self.settled, self.judge.float_totals)
-            )
-        return limits
+    @property
+    def _asked(self) -> Limits:
+        return self.settled.limits(self.judge.float_totals)
+
+    @property
+    def _expected(self) -> Expected:
+        return Expected(self.bench.problem, self.measured, self.settled, self.judge)
 
     def _first_limit(self) -> LossLimit | None:
         """Where the bound on the metric should be reached; None where there is no bound."""
@@ -269,7 +265,7 @@ class Loop:
         """Put right by what was measured of candidates: of those of a variant, or of all where it has none."""
         every = [made for made in self.tried.values() if made is not None]
         made = [each for each in every if each.variant == variant] or every
-        most = self.settled.limits(self.judge.float_totals).latency_ms
+        most = self._asked.latency_ms
         return put_right(self.measured.estimates, made, most)
 
     def _compare_variants(self, solution: Solution) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from qcompiler.auto.bounds import Settled, refusal
 from qcompiler.auto.builds import Builds
-from qcompiler.auto.facts import Assignment, Boundary, Estimates, Problem, Table, Totals
+from qcompiler.auto.facts import FLOAT, Assignment, Boundary, Estimates, Problem, Table, Totals
 from qcompiler.auto.judge import Judge, Judged
 from qcompiler.auto.latency.table import LatencyTable, latency_table
 from qcompiler.auto.least import with_least
@@ -45,17 +45,18 @@ class Measured:
         nothing = np.where(problem.allowed, 0.0, np.nan)
         return cls(Estimates(nothing, nothing, nothing), uniform)
 
-    def usual_latency_ms(self, settled: Settled, float_totals: Totals) -> float:
-        """Of the float model, or of a uniform model that is faster: what a user would take instead.
+    def usual(self, settled: Settled, float_totals: Totals) -> str:
+        """The choice of the uniform model that a user would take instead of a search's; float where none is faster.
 
         That is the smallest one that keeps the bounds, or where none does, the one that loses least.
         """
-        uniform = [each.totals for each in self.uniform.values()]
-        kept = [each for each in uniform if not settled.broken(each, 0.0, float_totals)]
-        smaller = [each for each in uniform if each.size_bytes < float_totals.size_bytes]
-        nearest = min(smaller, key=lambda each: each.loss, default=float_totals)
-        best = min(kept, key=lambda each: each.size_bytes, default=nearest)
-        return min(float_totals.latency_ms, best.latency_ms)
+        uniform = {name: each.totals for name, each in self.uniform.items()}
+        kept = [name for name, each in uniform.items() if not settled.broken(each, 0.0, float_totals)]
+        smaller = [name for name, each in uniform.items() if each.size_bytes < float_totals.size_bytes]
+        nearest = min(smaller, key=lambda name: uniform[name].loss, default=FLOAT)
+        best = min(kept, key=lambda name: uniform[name].size_bytes, default=nearest)
+        faster = best != FLOAT and uniform[best].latency_ms < float_totals.latency_ms
+        return best if faster else FLOAT
 
 
 def measure(problem: Problem, bench: Builds, judge: Judge, settled: Settled) -> Measured:

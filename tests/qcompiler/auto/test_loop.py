@@ -134,17 +134,29 @@ def test_nothing_is_published_where_no_model_keeps_the_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drops", "expected"), [((0.5, 0.9), 10.0), ((0.5, 0.01), 5.0), ((0.01, 0.01), 5.0), ((0.01, 0.5), 10.0)]
+    ("drops", "expected"),
+    [
+        ((0.5, 0.9), "int8_dynamic"),
+        ((0.5, 0.01), "int4"),
+        ((0.01, 0.01), "int4"),
+        ((0.01, 0.5), "int8_dynamic"),
+    ],
 )
 def test_the_smallest_is_to_be_as_fast_as_what_a_user_would_take(
-    drops: tuple[float, float], expected: float
+    drops: tuple[float, float], expected: str
 ) -> None:
     """Which is the smallest uniform model that keeps the bound, or the one that loses least."""
     found = searched(Bounds(max_drop=0.02), lambda loss: loss)
     large, small = Totals(2000.0, 10.0, drops[0]), Totals(1000.0, 5.0, drops[1])
     uniform = {"int8_dynamic": Judged(0.0, 0.0, large), "int4": Judged(0.0, 0.0, small)}
     found.measured = Measured(found.measured.estimates, uniform)
-    assert found.measured.usual_latency_ms(found.settled, found.judge.float_totals) == expected
+    assert found.measured.usual(found.settled, found.judge.float_totals) == expected
+
+
+def test_what_is_slower_than_float_is_not_what_a_user_would_take() -> None:
+    found = searched(Bounds(max_drop=0.02), lambda loss: loss)
+    slow = {"int4": Judged(0.0, 0.0, Totals(1000.0, 30.0, 0.0))}
+    assert Measured(found.measured.estimates, slow).usual(found.settled, found.judge.float_totals) == "float"
 
 
 def test_bounds_that_exclude_each_other_are_refused() -> None:
