@@ -24,13 +24,13 @@ from qcompiler.backends.base import Session
 from qcompiler.data import input_specs, open_data
 from qcompiler.data.options import DataOptions
 from qcompiler.load import load_model
-from qcompiler.measure.latency import measure_latency, speed_ratio
+from qcompiler.measure.latency import LatencyStats, measure_latency, speed_ratio
 from qcompiler.measure.sessions import session_runner, timing_session
 from qcompiler.prepare import prepare
 
 Array = npt.NDArray[np.generic]
-ROUNDS, SECONDS = 201, 120.0
-"""Of all models of a table in turns, at most."""
+SESSIONS, ROUNDS, SECONDS = 6, 41, 24.0
+"""Of all models of a table in turns: sessions of each, as memory of one may lie well (2 to 4 %), and of each of these."""
 
 _PROGRAM = "from qcompiler.cli import main; main()"
 
@@ -138,9 +138,13 @@ class Scoring:
     def speeds(self, paths: Sequence[Path]) -> list[Speed]:
         """All of them and the float model in turns, so that models which differ by a per cent are told apart."""
         models = [self.case.model, *paths]
-        sessions = [timing_session(model, threads=1) for model in models]
-        runners = {str(at): session_runner(session, [self.feed]) for at, session in enumerate(sessions)}
-        found = measure_latency(runners, rounds=ROUNDS, max_seconds=SECONDS, clock=time.thread_time)
+        times: dict[str, tuple[float, ...]] = {}
+        for _ in range(SESSIONS):
+            sessions = [timing_session(model, threads=1) for model in models]
+            runners = {str(at): session_runner(session, [self.feed]) for at, session in enumerate(sessions)}
+            part = measure_latency(runners, rounds=ROUNDS, max_seconds=SECONDS, clock=time.thread_time)
+            times = {name: times.get(name, ()) + each.rounds_ms for name, each in part.items()}
+        found = {name: LatencyStats(each, part[name].calls_per_round) for name, each in times.items()}
         ratios = [speed_ratio(found["0"], found[str(at)]) for at in range(1, len(models))]
         return [
             Speed(
