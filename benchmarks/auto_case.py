@@ -30,7 +30,7 @@ from qcompiler.prepare import prepare
 
 Array = npt.NDArray[np.generic]
 SESSIONS, ROUNDS, SECONDS = 6, 41, 24.0
-"""Of all models of a table in turns: sessions of each, as memory of one may lie well (2 to 4 %), and of each of these."""
+"""Sessions of each model of a table, as memory of one may lie well (2 to 4 %); and what all sessions take in turns."""
 
 _PROGRAM = "from qcompiler.cli import main; main()"
 
