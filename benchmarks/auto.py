@@ -109,7 +109,7 @@ def minilm(place: Place) -> list[Row]:
     """Calibrated on 100 sentences of STS-B dev, searched with 450 pairs, scored on 900 others.
 
     The file is in the order of its sources, so pairs are dealt out in turns: the first 200 are far easier than the rest
-    (float: 0.938 against 0.849).  Spearman of 450 pairs tells models apart by 0.001 or so, about what transforms change;
+    (float: 0.938 against 0.849).  Spearman of 450 pairs tells models apart by 0.001 or so, what transforms change;
     so models are scored by how near their embeddings are to float's too.
     """
     from benchmarks.minilm import EVERY, read_pairs
