@@ -116,14 +116,15 @@ class Loop:
         self.bench.schedule.plan("candidates", candidates + self.later)
 
     def try_uniform(self) -> None:
-        """Compile the best uniform model too, where it keeps the bounds and nothing better was found."""
+        """Compile the best uniform model too, where it keeps the bounds and may be better than what was found."""
         found = self.best_uniform()
         if found is None:
             return
         name, judged = found
         timed = self.settled.prefer == "speed"
         near = timed and self.best is not None and may_be_faster(judged.totals, self.best.judged.totals)
-        if self.best is None or near or self._rank(judged) < self._rank(self.best.judged):
+        unlike = self.variant != self.bench.variant  # it was judged with codes solved in another way
+        if self.best is None or near or unlike or self._rank(judged) < self._rank(self.best.judged):
             self.verify(self.uniform(name))
 
     def try_least(self) -> None:
