@@ -1,7 +1,7 @@
 """Whether a correction stands behind everything else: settled by a uniform model, before single groups are measured.
 
 A correction costs no time and changes what every choice loses, so that losses must be measured with it: on MobileNetV1
-(KL 0.048 without, 0.005 with) what is left is another order of nodes.
+it leaves a tenth of the loss of uniform int8 (a search says both), and that of other nodes.
 """
 
 from __future__ import annotations

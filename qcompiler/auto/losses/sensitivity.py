@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,8 +233,3 @@ def recalled_number(bench: Workbench, key: str, measure: Callable[[], float]) ->
         return {"value": np.array(measure(), np.float64)}
 
     return float(bench.journal.recall(key, solve)["value"])
-
-
-def additive_loss(table: Table, picked: Iterable[int]) -> float:
-    """What the table predicts for the choice of each group, by index."""
-    return float(sum(table[row, column] for row, column in enumerate(picked)))

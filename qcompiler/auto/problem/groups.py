@@ -9,7 +9,7 @@ import onnx_ir as ir
 from qcompiler.auto.facts import Group
 from qcompiler.graph.qdq import ORIGIN
 from qcompiler.graph.recurrent import recurrent_weights
-from qcompiler.graph.weighted import WeightedNode, shape_of, weighted
+from qcompiler.graph.weighted import shape_of, weighted
 
 
 def find_groups(model: ir.Model, selected: frozenset[str]) -> tuple[Group, ...]:
@@ -47,13 +47,6 @@ def weights_of(node: ir.Node) -> tuple[ir.Value, ...]:
     """The float weights that a node holds."""
     view = weighted(node)
     return (view.weight,) if view is not None else tuple(value for _, value in recurrent_weights(node))
-
-
-def views_of(model: ir.Model, group: Group) -> list[WeightedNode]:
-    """The views of a group's nodes, without recurrent ones."""
-    names = frozenset(group.nodes)
-    found = (weighted(node) for node in model.graph.all_nodes() if node.name in names)
-    return [view for view in found if view is not None]
 
 
 def _root(leader: dict[ir.Node, ir.Node], node: ir.Node) -> ir.Node:
