@@ -110,7 +110,8 @@ def minilm(place: Place) -> list[Row]:
 
     The file is in the order of its sources, so pairs are dealt out in turns: the first 200 are far easier than the rest
     (float: 0.938 against 0.849).  Spearman of 450 pairs tells models apart by 0.001 or so, what transforms change;
-    so models are scored by how near their embeddings are to float's too.
+    so models are searched and scored by how near their embeddings are to float's too.  Of the uniform models only the
+    one with both transforms keeps these bounds on the 450 pairs (plain int8 drops 0.003, smoothquant alone 0.0007).
     """
     from benchmarks.minilm import EVERY, read_pairs
     from qcompiler.models import minilm as encoder
@@ -146,7 +147,11 @@ def minilm(place: Place) -> list[Row]:
         "smoothquant,outlier_channels,int8_dynamic",
         "smoothquant,outlier_channels,int8_static",
     )
-    return answered(case, [("--max-drop", "0.002", "--prefer", "speed")], uniform)
+    searches = [
+        ("--max-drop", "0.0005", "--prefer", "speed"),
+        ("--metric", "relative_error", "--max-drop", "0.06", "--prefer", "speed"),
+    ]
+    return answered(case, searches, uniform)
 
 
 def _question(name: str, title: str, data: str, measure: Callable[[Place], list[Row]]) -> Question:
