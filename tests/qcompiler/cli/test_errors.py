@@ -181,7 +181,10 @@ def test_debug_shows_the_traceback_of_an_error(qcompile: Qcompile) -> None:
 def test_interruption_cleans_up(
     digits: Path, tmp_path: Path, number: signal.Signals, code: int, words: str
 ) -> None:
-    script = "import time, qcompiler.driver as driver\n"
+    # Whoever runs the tests in the background or under nohup has set signals to be ignored, and children inherit that.
+    script = "import signal, time, qcompiler.driver as driver\n"
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     script += "def build(*a, **b): print('ready', flush=True); time.sleep(60)\n"
     script += "driver.build = build\nfrom qcompiler.cli import main; main()"
     command = [sys.executable, "-c", script, str(digits), *DYNAMIC, "-o", str(tmp_path / "out")]
