@@ -11,6 +11,7 @@ from dataclasses import replace
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import Problem
 from qcompiler.auto.judge import Judge
+from qcompiler.auto.left_out import surrogate_of
 from qcompiler.auto.variants import CORRECTION, Variant
 
 PROBE = "int8_static"
@@ -25,15 +26,15 @@ def choose_correction(problem: Problem, bench: Builds, judge: Judge) -> tuple[Va
     variant = bench.variant
     if bench.samples.calibration is None or not _convolutions_in_integers(problem):
         return variant, []
-    losses = {}
+    found = {}
     for after in ("", CORRECTION):
         bench.tell("comparing corrections")
-        losses[after] = judge.surrogate(problem.uniform(PROBE), replace(variant, after=after))
+        found[after] = surrogate_of(judge, problem.uniform(PROBE), replace(variant, after=after))
     said = [
-        f"{replace(variant, after=after).name.replace('...', PROBE)}: surrogate {loss:.5f}"
-        for after, loss in losses.items()
+        f"{replace(variant, after=after).name.replace('...', PROBE)}: {words}"
+        for after, (_, words) in found.items()
     ]
-    helps = losses[CORRECTION] < WORTH * losses[""]
+    helps = found[CORRECTION][0] < WORTH * found[""][0]
     return replace(variant, after=CORRECTION if helps else ""), said
 
 

@@ -7,6 +7,7 @@ on bits, and that one is written: its bytes are possible.  Ranges come from one 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from qcompiler.auto.facts import FLOAT, Assignment, Bounds, Estimates, Problem, 
 from qcompiler.auto.sizes import build_size_bytes, constant_bytes, graph_bytes, group_bytes
 from qcompiler.auto.solve import Limits, Solution, solve
 from qcompiler.data import FeedSource
-from qcompiler.errors import UnsupportedError
+from qcompiler.errors import OutputError, QCompilerError, UnsupportedError
 from qcompiler.package.deployed import is_deployed
 from qcompiler.samples import FirstFeeds
+
+logger = logging.getLogger(__name__)
 
 EXPORTED_CODE = 0.5
 """Share of a compiled library's constants that any other assignment has at least; kernels may lay them out anew."""
@@ -111,7 +114,13 @@ def _cells(bench: Builds) -> Table:
         if not len(wanted):
             continue
         name = problem.choices[at].name
-        lowered = bench.lowered({problem.groups[row].name: name for row in wanted}, rounded=True)
+        try:
+            lowered = bench.lowered({problem.groups[row].name: name for row in wanted}, rounded=True)
+        except OutputError:
+            raise
+        except QCompilerError as error:
+            logger.info("%s cannot be built: %s", name, error)  # the search says so, and leaves it out
+            continue
         own = group_bytes(lowered, problem, reference)[wanted]
         others = np.delete(exact, wanted).sum()
         cells[wanted, at] = own + (graph_bytes(lowered) - own.sum() - others - base) / len(wanted)

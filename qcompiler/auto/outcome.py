@@ -139,7 +139,7 @@ def _result(
         considered=tuple(loop.considered),
         tried=len(loop.tried),
         front=front,
-        notes=(*kept.notes, *loop.settled.notes),
+        notes=(*kept.notes, *loop.settled.notes, *loop.measured.said),
         seconds=kept.seconds,
     )
 

@@ -36,6 +36,8 @@ def size_table(problem: Problem, bench: Workbench) -> tuple[float, Table]:
     base = 0.0
     for column, choice in enumerate(problem.choices):
         bench.tell("measuring sizes", column, len(problem.choices))
+        if not problem.allowed[:, column].any():
+            continue
         cells, rest = _cells_of(problem, bench, choice)
         if choice.name == FLOAT:
             base, table[:, column] = rest, cells

@@ -18,6 +18,7 @@ from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import ORDER, Problem
 from qcompiler.auto.judge import Judge
+from qcompiler.auto.left_out import surrogate_of
 from qcompiler.auto.problem.forms import changed_nodes, with_forms
 from qcompiler.auto.variants import PRODUCTS, Variant
 from qcompiler.graph.side_branch import CannotSplitError, hidden_of
@@ -76,22 +77,20 @@ class _Comparison:
     judge: Judge
 
     def __post_init__(self) -> None:
-        self._losses: dict[tuple[str, str], float] = {}
+        self._losses: dict[tuple[str, str], tuple[float, str]] = {}
 
     @property
     def said(self) -> list[str]:
         """What was measured, in words."""
-        return [
-            f"{','.join(filter(None, pair))}: surrogate {loss:.5f}" for pair, loss in self._losses.items()
-        ]
+        return [f"{','.join(filter(None, pair))}: {words}" for pair, (_, words) in self._losses.items()]
 
     def loss(self, before: str, probe: str) -> float:
-        """The surrogate loss of a uniform model."""
+        """The surrogate loss of a uniform model; infinite where it cannot be built."""
         if (before, probe) not in self._losses:
             self.bench.tell("comparing transforms", len(self._losses))
             uniform = self.bench.problem.uniform(probe)
-            self._losses[before, probe] = self.judge.surrogate(uniform, Variant(before))
-        return self._losses[before, probe]
+            self._losses[before, probe] = surrogate_of(self.judge, uniform, Variant(before))
+        return self._losses[before, probe][0]
 
     def changed(self, before: str, probe: str) -> dict[str, frozenset[str]]:
         """Names of the nodes that each transform changed."""

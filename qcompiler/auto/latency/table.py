@@ -150,13 +150,16 @@ class _Measuring:
         return [
             column
             for column, choice in enumerate(self.problem.choices)
-            if choice.name != FLOAT and not choice.transforms and self.problem.wide(column) is None
+            if choice.name != FLOAT
+            and not choice.transforms
+            and self.problem.wide(column) is None
+            and self.problem.allowed[:, column].any()
         ]
 
     def _add_transforms(self, table: Table) -> None:
         """Choices with transforms take the time of those without, and of the nodes that the transforms put there."""
         for column, choice in enumerate(self.problem.choices):
-            if choice.transforms:
+            if choice.transforms and self.problem.allowed[:, column].any():
                 plain, allowed = self.problem.plain(column), self.problem.allowed[:, column]
                 uniform = [self.problem.uniform(self.problem.choices[at].name) for at in (plain, column)]
                 table[allowed, column] = (table[:, plain] + self._extra(*uniform))[allowed]
@@ -192,7 +195,7 @@ class _Measuring:
         on_codes = [
             column
             for column, choice in enumerate(self.problem.choices)
-            if choice.quantizing.split(":")[0] == ON_CODES
+            if choice.quantizing.split(":")[0] == ON_CODES and self.problem.allowed[:, column].any()
         ]
         if not on_codes or not self.homes.edges:
             return ()

@@ -84,10 +84,14 @@ def with_forms(
 
 
 def uniform_names(problem: Problem) -> tuple[str, ...]:
-    """Names of all uniform assignments: every choice but float, and all transforms of a pass that has several."""
-    names = [choice.name for choice in problem.choices if choice.words]
-    for quantizing in dict.fromkeys(choice.quantizing for choice in problem.choices if choice.transforms):
-        forms = [choice for choice in problem.choices if choice.quantizing == quantizing]
+    """Names of all uniform assignments: every choice but float that any group may take, and all transforms of a pass.
+
+    The latter where there are several of one pass.
+    """
+    taken = [choice for at, choice in enumerate(problem.choices) if problem.allowed[:, at].any()]
+    names = [choice.name for choice in taken if choice.words]
+    for quantizing in dict.fromkeys(choice.quantizing for choice in taken if choice.transforms):
+        forms = [choice for choice in taken if choice.quantizing == quantizing]
         found = {each for choice in forms for each in choice.transforms}
         names.append(",".join([*sorted(found, key=ORDER.index), quantizing]))
     return tuple(dict.fromkeys(names))
