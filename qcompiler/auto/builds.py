@@ -28,7 +28,7 @@ from qcompiler.calibration.statistics import Answer
 from qcompiler.package.write import write_model
 from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.journal import Journal
-from qcompiler.pipeline.run import Pipeline
+from qcompiler.pipeline.run import Pipeline, is_sequential
 from qcompiler.pipeline.selected import Selected, selections
 from qcompiler.samples import Samples
 from qcompiler.sequential import SEARCH
@@ -169,12 +169,14 @@ def owners_of(steps: Sequence[Selected]) -> list[str]:
     """What decides the codes that a pass solves: its words, those of its kind beside it, and transforms before.
 
     What transforms find themselves depends on what follows them; and so does everything behind one that is for some
-    nodes alone (awq prepares them for their formats): these share nothing with other pipelines.
+    nodes alone (awq prepares them for their formats): these share nothing with other pipelines.  Nor do pipelines that
+    go segment by segment, where codes depend on those of every node before.
     """
     spelled = [words(step.item, step.item.name) for step in steps]
     transforms = [not step.item.quantizes for step in steps]
     whole = hashlib.sha256(recipe_text(steps, "").encode()).hexdigest()[:16]
-    if any(step.is_partial and transform for step, transform in zip(steps, transforms, strict=True)):
+    prepared = any(step.is_partial and transform for step, transform in zip(steps, transforms, strict=True))
+    if prepared or is_sequential([step.item for step in steps]):
         return [f"{whole} {text}" for text in spelled]
     before = " ".join(itertools.compress(spelled, transforms))
     own = [f"{before} {text}".strip() for text in spelled]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from qcompiler.auto.builds import Builds
 from qcompiler.auto.facts import Assignment, Totals, Workbench
 from qcompiler.auto.latency.deployed import measured_in_turns, measured_ms
-from qcompiler.auto.losses.sensitivity import loss_feeds
+from qcompiler.auto.losses.sensitivity import loss_feeds, unseen_feeds
 from qcompiler.auto.losses.streams import float_session
 from qcompiler.auto.losses.yardstick import Yardstick
 from qcompiler.auto.metrics.metric import Metric
@@ -71,9 +71,8 @@ class Judge:
         Raises:
             QCompilerError: the metric cannot be computed of it.
         """
-        yardstick = Yardstick.of(
-            bench.reference, loss_feeds(bench), kind=metric.surrogate, threads=bench.threads
-        )
+        feeds = loss_feeds(bench) if bench.problem.estimated else unseen_feeds(bench)
+        yardstick = Yardstick.of(bench.reference, feeds, kind=metric.surrogate, threads=bench.threads)
 
         def measured() -> Figures:
             return {"value": np.array(metric.measure(_float_session(bench)), np.float64)}

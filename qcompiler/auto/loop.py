@@ -41,6 +41,7 @@ class Loop:
         settled: bounds.
         measured: estimates to begin with.
         compiler: compiles a pipeline as a candidate, and proves it.
+        variant: the pipeline to begin with; then the one that was found best.
         rounds: programs that are solved at most.
         later: candidates of a front that is traced afterwards, about.
         considered: what was compared, in words.
@@ -52,6 +53,7 @@ class Loop:
     settled: Settled
     measured: Measured
     compiler: Compiler
+    variant: Variant
     rounds: int = 6
     later: int = 0
     best: Candidate | None = None
@@ -59,10 +61,6 @@ class Loop:
     considered: list[str] = field(default_factory=list)
     tried: dict[tuple[str, bytes], Candidate | None] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    variant: Variant = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.variant = self.bench.variant
 
     def run(self) -> None:
         """Search until nothing changes any more, or ``rounds`` programs were solved.
@@ -215,8 +213,18 @@ class Loop:
         return self._expected.is_slow(judged), self._figure(judged)
 
     def _figure(self, judged: Judged) -> tuple[float, float]:
-        """What is preferred, of a measured model, and the drop among equals."""
+        """What is preferred, of a measured model, and the loss among equals."""
+        if self.settled.prefer == "accuracy":
+            return self._lost(judged)
         return float(getattr(judged.totals, PREFERRED[self.settled.prefer])), judged.surrogate
+
+    def _lost(self, judged: Judged) -> tuple[float, float]:
+        """What a model loses: by the metric where that is bounded or tells models apart, else by the surrogate."""
+        drop = round(judged.totals.loss, 6)
+        bounded = self.settled.bounds.max_drop is not None
+        if bounded or not self.judge.metric.scatters:
+            return drop, judged.surrogate
+        return judged.surrogate, drop
 
     def _bits(self, name: str) -> float:
         """Bits a weight of the model of one choice everywhere."""
@@ -274,17 +282,16 @@ class Loop:
         assignment = solution.assignment(self.bench.problem)
         has_data = self.bench.samples.calibration is not None
         found: list[tuple[tuple[float, float, float], Variant]] = []
-        variants = list(variants_of(self.bench.problem, assignment, self.bench.variant, has_data=has_data))
+        variants = list(variants_of(self.bench.problem, assignment, self.variant, has_data=has_data))
         bounded = self.settled.bounds.max_drop is not None
         self._foresee(len(variants) - 1 + usual_candidates(1, bounded=bounded))
         for variant in variants:
             made = self.verify(solution, variant)
             if made is None:
                 continue
-            totals = made.judged.totals
             self.considered.append(said_of(made))
             fast = self.settled.prefer == "speed" and made.holds
-            rank = totals.latency_ms if fast else np.inf
-            found.append(((rank, round(totals.loss, 6), made.judged.surrogate), variant))
+            rank = made.judged.totals.latency_ms if fast else np.inf
+            found.append(((rank, *self._lost(made.judged)), variant))
         if found:
             self.variant = min(found, key=lambda each: each[0])[1]

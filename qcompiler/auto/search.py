@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qcompiler.auto.bounds import Settled, settle
 from qcompiler.auto.builds import Builds
+from qcompiler.auto.compensation import compensated
 from qcompiler.auto.compiled import Compiler
 from qcompiler.auto.corrections import choose_correction
 from qcompiler.auto.estimated import VARIANT, estimate
@@ -28,6 +29,7 @@ from qcompiler.auto.solve import require_solver
 from qcompiler.auto.tables import Measured, measure
 from qcompiler.auto.transforms import choose_transform
 from qcompiler.auto.tried import Candidate
+from qcompiler.auto.variants import Variant
 from qcompiler.backends.base import Target
 from qcompiler.calibration.collect import Progress
 from qcompiler.errors import OptionError, QCompilerError
@@ -127,9 +129,10 @@ class _Search:
         bench.variant, corrected = choose_correction(bench.problem, bench, judge)
         bench.journal = JournalOf(bench.journal, _digest(bench))
         measured = measure(bench.problem, bench, judge, self.settled)
-        return self._loop(measured, [*placed.said, *corrected])
+        measured, variant, solved = compensated(bench, judge, self.settled, measured)
+        return self._loop(measured, [*placed.said, *corrected, *solved], variant)
 
-    def _loop(self, measured: Measured, considered: list[str]) -> Loop:
+    def _loop(self, measured: Measured, considered: list[str], variant: Variant | None = None) -> Loop:
         asked = self.asked
         given = asked.options.compile
         checked = dataclasses.replace(given, verify="numerics" if given.verify == "speed" else given.verify)
@@ -148,6 +151,7 @@ class _Search:
             self.settled,
             measured,
             compiler,
+            variant or self.bench.variant,
             asked.options.rounds,
             MEASURED if asked.options.pareto else 0,
             considered=considered,

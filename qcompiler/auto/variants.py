@@ -76,10 +76,10 @@ def variants_of(
         return
     taken = [(group.op_type, pass_of(words)) for group, words in chosen(problem, assignment)]
     if any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken):
-        yield replace(base, solver="by segment")
-        yield replace(base, solver="gptaq")
+        if base.solver == "at once":
+            yield from (replace(base, solver=solver) for solver in ("by segment", "gptaq"))
         if not base.before:
-            yield replace(base, before="awq", solver="by segment")
+            yield replace(base, before="awq", solver="gptaq" if base.solver == "gptaq" else "by segment")
     corrected = replace(base, after="" if base.after else CORRECTION)
     if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
         yield corrected

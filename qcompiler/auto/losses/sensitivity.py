@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 ROWS, SAMPLES, FEEDS = 256, 4, 24
 LEAST_ROWS = 128
+JUDGED_ROWS, JUDGED_FEEDS = 2048, 64
+"""Of what whole models are measured on: 512 rows tell solvers of a language model apart by 10 % of its KL."""
 ROW_BYTES = 5e11
 """Bytes of weights times rows: of a model of more than 2 GB fewer rows are looked at, as each takes so much longer."""
 OFF_LOSS = 1e-6
@@ -124,23 +126,38 @@ def _following(problem: Problem, column: int, anchors: Anchors, energy: Table, l
 
 
 def loss_feeds(bench: Workbench) -> list[Feed]:
-    """The feeds that losses are measured on, held in memory."""
+    """The feeds that losses of groups are measured on, held in memory."""
+    return _enough(bench, first_feeds(bench.samples.calibration or bench.samples.held_out, FEEDS), ROWS)
+
+
+def unseen_feeds(bench: Workbench) -> list[Feed]:
+    """The feeds that the loss of whole models is measured on, held in memory.
+
+    Codes are solved for calibration data, so these are of what is held out, and more, since a model takes one run of
+    each and not one for every group; where too little is held out, calibration data too.
+    """
+    kept = _enough(bench, first_feeds(bench.samples.held_out, JUDGED_FEEDS), JUDGED_ROWS)
+    if bench.samples.calibration is None or len(kept) >= FEEDS:
+        return kept
+    return _enough(bench, [*kept, *loss_feeds(bench)], ROWS, len(kept))
+
+
+def _enough(bench: Workbench, feeds: Sequence[Feed], most: int, fewest: int = 1) -> list[Feed]:
+    """The first ``fewest`` feeds and as many more as give ``most`` rows of output (fewer of large models)."""
     from qcompiler.auto.losses.streams import float_session
     from qcompiler.backends.run_feed import run_feed
 
-    source = bench.samples.calibration or bench.samples.held_out
-    candidates = first_feeds(source, FEEDS)
     names = judged_outputs(bench.reference)
     session = float_session(bench.reference, names[:1], threads=bench.threads)
-    wanted = int(np.clip(ROW_BYTES / max(weight_bytes(bench.reference), 1), LEAST_ROWS, ROWS))
-    least = SAMPLES if wanted == ROWS else 1
-    rows, samples, kept = 0, 0, []
-    for index, feed in enumerate(candidates):
+    wanted = int(np.clip(ROW_BYTES / max(weight_bytes(bench.reference), 1), LEAST_ROWS, most))
+    least = SAMPLES if wanted == most else 1
+    rows, samples, kept = 0, 0, list[Feed]()
+    for index, feed in enumerate(feeds):
+        if rows >= wanted and samples >= least and len(kept) >= fewest:
+            break
         kept.append(feed)
         found = np.asarray(run_feed(session, feed, index)[names[0]])
         rows, samples = rows + len(rows_of(found, feed, None)), samples + len(np.atleast_1d(found))
-        if rows >= wanted and samples >= least:
-            break
     return kept
 
 

@@ -39,11 +39,14 @@ class Metric(abc.ABC):
         name: as the user writes it.
         words: what is measured, for reports.
         surrogate: the loss that is measured node by node in its place; None: by the model's outputs.
+        scatters: whether of two models of like loss the value of a few samples says less about which is better than the
+            surrogate does: it depends on single answers, right or wrong by chance.
     """
 
     name: str
     words: str
     surrogate: ClassVar[Kind | None] = None
+    scatters: ClassVar[bool] = False
 
     @abc.abstractmethod
     def measure(self, session: Session) -> float:

@@ -37,6 +37,7 @@ class Perplexity(Metric):
     name: str = "perplexity"
     words: str = "perplexity"
     surrogate: ClassVar[Kind | None] = "kl"
+    scatters: ClassVar[bool] = True
 
     def measure(self, session: Session) -> float:
         nats, tokens, done = 0.0, 0, 0

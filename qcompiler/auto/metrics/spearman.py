@@ -34,6 +34,7 @@ class Spearman(Metric):
     name: str = "spearman"
     words: str = "Spearman correlation of embeddings"
     surrogate: ClassVar[Kind | None] = "relative_error"
+    scatters: ClassVar[bool] = True
 
     def measure(self, session: Session) -> float:
         from scipy.stats import spearmanr

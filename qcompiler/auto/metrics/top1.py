@@ -33,6 +33,7 @@ class Top1(Metric):
     labelled: bool
     name: str = "top1"
     surrogate: ClassVar[Kind | None] = "kl"
+    scatters: ClassVar[bool] = True
 
     @property
     def words(self) -> str:  # type: ignore[override]

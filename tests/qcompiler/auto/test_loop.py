@@ -82,7 +82,7 @@ def searched(bounds: Bounds, drop_of: Any, seed: int = 0, rounds: int = 8) -> St
     judge = SimpleNamespace(
         float_totals=Totals(10600.0, 25.0, 0.0),
         timed=True,
-        metric=SimpleNamespace(surrogate_of=lambda drop: drop),
+        metric=SimpleNamespace(surrogate_of=lambda drop: drop, scatters=False),
     )
     loop = StandIn(
         cast(Any, bench),
@@ -90,6 +90,7 @@ def searched(bounds: Bounds, drop_of: Any, seed: int = 0, rounds: int = 8) -> St
         settle(bounds, "kl"),
         Measured(estimates(seed), {}),
         cast(Any, None),
+        Variant(),
         rounds,
         drop_of=drop_of,
     )

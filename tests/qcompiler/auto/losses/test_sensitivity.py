@@ -10,7 +10,7 @@ import pytest
 
 from qcompiler.auto.facts import FLOAT
 from qcompiler.auto.losses import sensitivity
-from qcompiler.auto.losses.sensitivity import loss_feeds, loss_table
+from qcompiler.auto.losses.sensitivity import loss_feeds, loss_table, unseen_feeds
 from qcompiler.auto.losses.switchboard import Switchboard
 from qcompiler.auto.losses.yardstick import Yardstick
 from qcompiler.auto.metrics.metric import open_metric
@@ -126,6 +126,24 @@ def test_groups_are_built_alone_where_more_was_changed_than_switches_undo(tmp_pa
         assert table[row, 1] == pytest.approx(
             built_alone(bench, group.name, "int4"), rel=1e-6
         )  # the same session
+
+
+def test_whole_models_are_measured_on_what_is_held_out(tmp_path: Path) -> None:
+    _, bench = bench_of(mlp(), rows(600), ["int8"], tmp_path)
+    found = np.concatenate([feed["x"] for feed in unseen_feeds(bench)])
+    held_out = np.concatenate([feed["x"] for feed in bench.samples.held_out])
+    assert len(held_out) > sensitivity.FEEDS
+    np.testing.assert_array_equal(found, held_out[: sensitivity.JUDGED_FEEDS])
+
+
+def test_where_too_little_is_held_out_calibration_data_follows(tmp_path: Path) -> None:
+    _, bench = bench_of(mlp(), rows(40), ["int8"], tmp_path)
+    found = np.concatenate([feed["x"] for feed in unseen_feeds(bench)])
+    held_out = np.concatenate([feed["x"] for feed in bench.samples.held_out])
+    assert bench.samples.calibration is not None
+    seen = np.concatenate([feed["x"] for feed in bench.samples.calibration])
+    expected = np.concatenate([held_out, seen[: sensitivity.FEEDS]])
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_of_large_models_fewer_rows_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
