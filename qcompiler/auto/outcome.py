@@ -6,14 +6,16 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from qcompiler.auto.alternatives import Alternative, alternatives
 from qcompiler.auto.facts import FLOAT, Assignment, Group, Totals
 from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judged
 from qcompiler.auto.loop import Loop
 from qcompiler.auto.problem.form import form_for
+from qcompiler.auto.problem.reasons import why_float
 from qcompiler.auto.recipe import recipe_text, words, write_recipe
 from qcompiler.auto.tried import Candidate
 from qcompiler.errors import UnsupportedError
@@ -63,6 +65,8 @@ class SearchResult:
         front: None where it was not asked for.
         notes: what was chosen for the user.
         seconds: the search took.
+        reasons: why nodes that hold a weight are in float, by name.
+        alternatives: what other choices would have cost groups that are in float, by name.
     """
 
     result: CompileResult
@@ -83,6 +87,8 @@ class SearchResult:
     front: Front | None
     notes: tuple[str, ...]
     seconds: float
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    alternatives: Mapping[str, tuple[Alternative, ...]] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """The summary, for notebooks."""
@@ -122,11 +128,13 @@ def publish(loop: Loop, kept: Kept, front: Front | None) -> SearchResult:
 def _result(
     loop: Loop, best: Candidate, published: CompileResult, recipe: Path, front: Front | None, kept: Kept
 ) -> SearchResult:
+    bench = loop.bench
+    assignment = best.solution.assignment(bench.problem)
     return SearchResult(
         result=published,
         recipe=recipe,
-        assignment=best.solution.assignment(loop.bench.problem),
-        groups=loop.bench.problem.groups,
+        assignment=assignment,
+        groups=bench.problem.groups,
         predicted=best.predicted,
         measured=best.judged.totals,
         float_model=loop.judge.float_totals,
@@ -141,6 +149,8 @@ def _result(
         front=front,
         notes=(*kept.notes, *loop.settled.notes, *loop.measured.said),
         seconds=kept.seconds,
+        reasons=why_float(bench.problem, bench.reference, bench.selected, bench.target, assignment),
+        alternatives=alternatives(bench.problem, loop.measured.estimates, best.solution.picked),
     )
 
 

@@ -116,7 +116,7 @@ def _told(
         threads=checks.threads,
         verified_on=str(checks.verify_data or "random numbers"),
         typed=typed_words(),
-        searched=found is not None,
+        reasons=None if found is None else found.reasons,
     )
     search = None if found is None else facts_of_search(found, facts, auto, chose_target=chose_target)
     if report is None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from qcompiler.package.deployed import is_deployed
 from qcompiler.package.manifest import ConfiguredRecord, NodeRecord
 from qcompiler.pipeline.base import NodeDecision
-from qcompiler.pipeline.selected import UNSELECTED
 from qcompiler.report.commands import Command
 from qcompiler.report.facts import (
     CompileFacts,
@@ -24,6 +23,7 @@ from qcompiler.report.facts import (
     ValueFacts,
 )
 from qcompiler.report.hints import hints_for
+from qcompiler.report.reasons import Reasons, reason_for
 from qcompiler.report.remarks import remarks_for
 from qcompiler.result import CompileResult
 from qcompiler.verify.metrics import EXACT_DB
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from qcompiler.verify.comparison import NodeComparison
 
 WORST_SHOWN = 5
-BY_SEARCH = "the search left it in float: no choice is for it, or none was better within the bounds"
 _SLOWER = "put back to float: it made the model slower"
 
 
@@ -43,7 +42,7 @@ def gather(
     threads: int = 1,
     verified_on: str = "random numbers",
     typed: Sequence[str] = (),
-    searched: bool = False,
+    reasons: Reasons | None = None,
 ) -> CompileFacts:
     """Collect the facts of ``result``.
 
@@ -52,7 +51,7 @@ def gather(
         threads: what it was timed with.
         verified_on: where the verification data came from, for a compile without calibration data.
         typed: words of the command line, for commands that do better; empty: as the manifest says it.
-        searched: whether a search chose the pipeline.
+        reasons: why a search that chose the pipeline left nodes in float, by name; None where there was none.
     """
     manifest, verification = result.manifest, result.verification
     outputs, command = _outputs(result), Command.of(manifest, str(model), typed)
@@ -81,14 +80,14 @@ def gather(
         fusions={name: count for name, count in result.legalized.fusions.items() if count},
         kernels=_kernels(result),
         not_integer=_not_integer(result),
-        left_in_float=_left_in_float(result, searched=searched),
+        left_in_float=_left_in_float(result, reasons),
         reverted=tuple(manifest.reverted),
         warnings=result.warnings,
         findings=(
-            *remarks_for(result.model, result.target, result.passes, command, searched=searched),
+            *remarks_for(result.model, result.target, result.passes, command, reasons),
             *([Hint(result.legalized.copies)] if result.legalized.copies else []),
         ),
-        hints=() if searched else hints_for(result.passes, outputs, command, readable),
+        hints=hints_for(result.passes, outputs, command, readable) if reasons is None else (),
         nodes=tuple(_node(item) for item in manifest.nodes),
     )
 
@@ -179,22 +178,17 @@ def _not_integer(result: CompileResult) -> tuple[Group, ...]:
     return _grouped(rows)
 
 
-def _left_in_float(result: CompileResult, *, searched: bool) -> tuple[Group, ...]:
+def _left_in_float(result: CompileResult, reasons: Reasons | None) -> tuple[Group, ...]:
     """Nodes that at least one pass wanted to quantize or looked at for that, and none did."""
     quantizing = [report for report in result.passes if _quantizes(report.nodes)] or result.passes[-1:]
     done = {item.node for report in quantizing for item in report.nodes if item.action == "quantized"}
     skipped = {item.node: item for report in quantizing for item in report.nodes if item.action == "skipped"}
     reverted = frozenset(result.manifest.reverted)
     return _grouped(
-        (_SLOWER if name in reverted else reason_for(item.detail, searched=searched), item.op_type, name)
+        (_SLOWER if name in reverted else reason_for(item.detail, name, reasons), item.op_type, name)
         for name, item in skipped.items()
         if name not in done
     )
-
-
-def reason_for(detail: str, *, searched: bool) -> str:
-    """What a pass says of a node that it left; a search's passes are for the nodes that it chose them for."""
-    return BY_SEARCH if searched and detail == UNSELECTED else detail
 
 
 def _quantizes(decisions: Iterable[NodeDecision]) -> bool:

@@ -13,6 +13,7 @@ from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.pipeline.selected import UNSELECTED
 from qcompiler.report.commands import Command, Step
 from qcompiler.report.facts import Hint
+from qcompiler.report.reasons import Reasons, reason_for
 from qcompiler.report.units import counted
 from qcompiler.tensors import stored_bytes
 
@@ -41,8 +42,7 @@ def remarks_for(
     target: Target,
     passes: Sequence[PassReport],
     command: Command,
-    *,
-    searched: bool = False,
+    reasons: Reasons | None = None,
 ) -> tuple[Hint, ...]:
     """Sentences about a deployed ``model``; none where nothing stands out.
 
@@ -51,18 +51,20 @@ def remarks_for(
         target: it was compiled for.
         passes: what they did.
         command: of the compile, for commands that do better.
-        searched: whether a search chose the pipeline: then there is none to add to.
+        reasons: why a search that chose the pipeline left nodes in float; then there is none to add to.
     """
     if not any(report.count("quantized") for report in passes):
         return ()
     return (
-        *_large_floats(model, passes, None if searched else command),
+        *_large_floats(model, passes, command, reasons),
         *_seven_bits(target, passes, command),
         *_left_out(model, target, passes),
     )
 
 
-def _large_floats(model: ir.Model, passes: Sequence[PassReport], command: Command | None) -> list[Hint]:
+def _large_floats(
+    model: ir.Model, passes: Sequence[PassReport], command: Command, reasons: Reasons | None
+) -> list[Hint]:
     sizes = {
         value: stored_bytes(value.const_value)
         for graph in model.graphs()
@@ -75,14 +77,14 @@ def _large_floats(model: ir.Model, passes: Sequence[PassReport], command: Comman
     for value, size in sizes.items():
         floats = value.const_value is not None and value.const_value.dtype in _FLOATS
         reader = _reader(value) if floats and size / total >= LARGE_SHARE else None
-        if reader is None or _is_excluded(reader, passes):
+        if reader is None or _is_excluded(reader, passes, reasons or {}):
             continue
         share = f"is {100 * size / total:.0f} % of the bytes and stays float"
         if reader.name not in decided and reader.op_type not in WEIGHTED_OPS:
             found.append(Hint(f"the constant {value.name!r} of {reader.op_type} {share}: it is no weight"))
             continue
         what = "embedding" if reader.op_type == "Gather" else f"weight of {reader.op_type}"
-        reason, better = _why(reader, passes, command)
+        reason, better = _why(reader, passes, command, reasons)
         found.append(Hint(f"the {what} {value.name!r} {share}: {reason}", better))
     return found
 
@@ -95,20 +97,21 @@ def _reader(value: ir.Value) -> ir.Node | None:
     return readers[0] if readers else None
 
 
-def _is_excluded(node: ir.Node, passes: Sequence[PassReport]) -> bool:
+def _is_excluded(node: ir.Node, passes: Sequence[PassReport], reasons: Reasons) -> bool:
     """Whether the user asked for it to stay float."""
-    return any(
+    return reasons.get(str(node.name)) == EXCLUDED or any(
         item.node == node.name and item.detail == EXCLUDED for report in passes for item in report.nodes
     )
 
 
-def _why(node: ir.Node, passes: Sequence[PassReport], command: Command | None) -> tuple[str, str]:
+def _why(
+    node: ir.Node, passes: Sequence[PassReport], command: Command, given: Reasons | None
+) -> tuple[str, str]:
     """The reason, and the command that changes it; "" where there is none."""
     decisions = [item for report in passes for item in report.nodes if item.node == node.name]
     reasons = [item.detail for item in decisions if item.action == "skipped" and item.detail]
-    if command is None:
-        given = [reason for reason in reasons if reason != UNSELECTED]
-        return given[-1] if given else "no choice is for it, or none that keeps the bounds did better", ""
+    if given is not None:
+        return reason_for(reasons[-1] if reasons else UNSELECTED, str(node.name), given), ""
     off = [step for step in command.steps if "embeddings=false" in step.options]
     if node.op_type == "Gather" and off:
         steps = [step.without("embeddings") for step in command.steps]

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qcompiler.findings import without_own_choices
@@ -14,6 +14,7 @@ from qcompiler.report.facts import CompileFacts, Hint
 from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
+    from qcompiler.auto.alternatives import Alternative
     from qcompiler.auto.facts import Bounds, Totals
     from qcompiler.auto.front import Front
     from qcompiler.auto.outcome import SearchResult
@@ -76,6 +77,8 @@ class SearchFacts:
         peak_bytes: most memory that the process held until its end; 0 where the system does not say.
         notes: what was chosen for the user.
         hints: what to do next.
+        reasons: why nodes that hold a weight are in float, by name.
+        alternatives: what other choices would have cost nodes that are in float, by name.
     """
 
     compiled: CompileFacts
@@ -100,6 +103,8 @@ class SearchFacts:
     notes: tuple[str, ...]
     hints: tuple[Hint, ...]
     front: Front | None
+    reasons: dict[str, str] = field(default_factory=dict)
+    alternatives: dict[str, tuple[Alternative, ...]] = field(default_factory=dict)
 
 
 def search_facts(
@@ -160,6 +165,13 @@ def search_facts(
         notes=found.notes,
         hints=hints,
         front=found.front,
+        reasons=dict(found.reasons),
+        alternatives={
+            node: found.alternatives[group.name]
+            for group in found.groups
+            if group.name in found.alternatives
+            for node in group.nodes
+        },
     )
 
 

@@ -22,7 +22,7 @@ from qcompiler.report.html import provenance
 from qcompiler.report.html.measure import TIMED_FEEDS, Measurements, float_file
 from qcompiler.report.html.node_rows import Known, node_rows
 from qcompiler.report.html.page import BytesPart, NodeRow, Page, Spread, Times
-from qcompiler.report.html.searched import front_rows
+from qcompiler.report.html.searched import alternative_words, front_rows
 from qcompiler.report.html.sources import Sources
 from qcompiler.report.html.spreads import spreads
 from qcompiler.report.html.stored_bytes import StoredTensor, stored_tensors
@@ -84,7 +84,18 @@ def _found(sources: Sources, reference: ir.Model, progress: Progress) -> Found:
         measured.unknown.append(
             "Passes, solvers and reasons: no manifest of this compiler lies beside the model."
         )
-    known = Known(reference, sources.manifest, sources.target, diagnosis, before, after, profiles)
+    search = sources.search
+    known = Known(
+        reference,
+        sources.manifest,
+        sources.target,
+        diagnosis,
+        before,
+        after,
+        profiles,
+        None if search is None else search.reasons,
+        {} if search is None else alternative_words(search.alternatives),
+    )
     nodes, left_out = node_rows(known)
     shown = spreads(diagnosis, reference, nodes, before, sources.manifest)
     unknown = tuple(measured.unknown)

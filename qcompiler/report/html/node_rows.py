@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -15,6 +15,7 @@ from qcompiler.package.manifest import ConfiguredRecord, Manifest, NodeRecord
 from qcompiler.report.html.page import NodeRow, State
 from qcompiler.report.html.stored_bytes import StoredTensor, type_name
 from qcompiler.report.html.times import Profiled
+from qcompiler.report.reasons import Reasons, reason_for
 
 MOST_ROWS = 500
 """A larger graph shows nodes that hold weights, that a pass looked at, or that take time."""
@@ -40,6 +41,8 @@ class Known:
         before: constants of the float model.
         after: of the compiled one; None where its file does not tell.
         profiles: float and compiled; None where they were not timed.
+        reasons: why a search left nodes in float; None where there was none.
+        alternatives: what other choices would have cost them, in words.
     """
 
     reference: ir.Model
@@ -49,6 +52,8 @@ class Known:
     before: Sequence[StoredTensor]
     after: Sequence[StoredTensor] | None
     profiles: tuple[Profiled, Profiled] | None
+    reasons: Reasons | None = None
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def node_rows(known: Known) -> tuple[tuple[NodeRow, ...], dict[str, int]]:
@@ -107,6 +112,7 @@ class _Rows:
             before_us=self._time(0, name),
             after_us=self._time(1, name),
             reason=self._reason(node, record, detail, state),
+            alternatives=self.known.alternatives.get(name, ()),
         )
 
     def _kernel(self, name: str, record: NodeRecord | None) -> str:
@@ -162,7 +168,7 @@ class _Rows:
                 return ""
             return self._unseen(node)
         said = dict.fromkeys(
-            text.removeprefix("skipped: ")
+            reason_for(text.removeprefix("skipped: "), record.name, self.known.reasons)
             for text in record.decisions.values()
             if text.startswith("transformed: ") or (text.startswith("skipped: ") and not detail)
         )

@@ -33,6 +33,7 @@ class NodeRow:
         before_us: microseconds in the float model; None where it has no kernel of its own.
         after_us: in the compiled one, with what quantization put around it.
         reason: why it is in float or has no integer kernel; what transforms did to it.
+        alternatives: what other choices of a search would have cost it, which left it in float.
     """
 
     place: int
@@ -50,6 +51,7 @@ class NodeRow:
     before_us: float | None
     after_us: float | None
     reason: str
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from qcompiler.report.html.page import FrontRow, Kind
+from qcompiler.report.units import megabytes, small
 
 if TYPE_CHECKING:
+    from qcompiler.auto.alternatives import Alternative
     from qcompiler.auto.facts import Totals
     from qcompiler.auto.front import Front, FrontPoint
     from qcompiler.report.search_facts import SearchFacts
 
 CHOICES_SHOWN = 3
+
+LEAST_MS = 5e-4
+"""Differences of time that are shown."""
 
 _TAIL = re.compile(r":(?:solver|sequential)=[^:,]*")
 
@@ -60,6 +65,24 @@ def short_choices(names: Iterable[str]) -> dict[str, str]:
     short = {name: _TAIL.sub("", name) for name in names}
     counts = Counter(short.values())
     return {name: found if counts[found] == 1 else name for name, found in short.items()}
+
+
+def alternative_words(found: Mapping[str, tuple[Alternative, ...]]) -> dict[str, tuple[str, ...]]:
+    """``int8_static: 27.0 kB less, 0.003 ms more, loss 0.0123 more``, by node."""
+    names = short_choices(each.choice for several in found.values() for each in several)
+    return {node: tuple(_differs(each, names) for each in several) for node, several in found.items()}
+
+
+def _differs(each: Alternative, names: Mapping[str, str]) -> str:
+    words = [f"{megabytes(round(abs(each.size_bytes)))} {_way(each.size_bytes)}"]
+    if abs(each.latency_ms) >= LEAST_MS:
+        words.append(f"{abs(each.latency_ms):.3f} ms {_way(each.latency_ms)}")
+    words.append(f"loss {small(abs(each.loss))} {_way(each.loss)}")
+    return f"{names[each.choice]}: {', '.join(words)}"
+
+
+def _way(difference: float) -> str:
+    return "less" if difference < 0 else "more"
 
 
 def _label(point: FrontPoint, names: Mapping[str, str]) -> str:

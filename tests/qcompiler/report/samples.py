@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from qcompiler.auto.alternatives import Alternative
 from qcompiler.auto.facts import Bounds, Group, Totals
 from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judged
@@ -79,6 +80,13 @@ def result(front: Front | None = None) -> SearchResult:
         front=front,
         notes=("--prefer size: the smallest model within the bounds.",),
         seconds=90.0,
+        reasons={"d": "no choice was better within the bounds of the search"},
+        alternatives={
+            "d": (
+                Alternative("int8", -3_000.0, 0.012, 0.0071),
+                Alternative("int4:solver=gptq", -4_000.0, 0.0001, 0.2),
+            )
+        },
     )
 
 

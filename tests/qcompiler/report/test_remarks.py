@@ -81,7 +81,7 @@ def test_a_pass_that_serves_it_is_a_command(detail: str) -> None:
     report = PassReport("aqlm", (QUANTIZED, *left))
     (found,) = remarks_for(model(100), OrtCpu(isa=Isa.VNNI), (report,), INT4)
     assert found.command == "qcompile m.onnx --passes int3,int4"
-    (found,) = remarks_for(model(100), OrtCpu(isa=Isa.VNNI), (report,), INT4, searched=True)
+    (found,) = remarks_for(model(100), OrtCpu(isa=Isa.VNNI), (report,), INT4, {})
     assert not found.command
 
 

@@ -43,6 +43,7 @@ def row(place: int, name: str = "") -> NodeRow:
         before_us=None if place % 5 == 0 else 3.0 * place,
         after_us=None if place % 5 == 0 else 2.0 * place,
         reason="excluded by the user" if is_float else "",
+        alternatives=("int8: 3.0 kB less, loss 0.0071 more",) if place == 5 else (),
     )
 
 

@@ -10,7 +10,8 @@ from qcompiler.auto.facts import Bounds, Totals
 from qcompiler.auto.front import Front, FrontPoint
 from qcompiler.report.html.front_chart import front_by_latency, front_by_size
 from qcompiler.report.html.page import FrontRow, Page
-from qcompiler.report.html.searched import front_rows, short_choices
+from qcompiler.report.html.render import render
+from qcompiler.report.html.searched import alternative_words, front_rows, short_choices
 from qcompiler.report.html.tiles import tiles
 from tests.qcompiler.report.html.pages import page
 from tests.qcompiler.report.samples import FLOAT, found, result
@@ -95,3 +96,16 @@ def test_the_tile_of_accuracy_is_the_users_metric_and_its_bound() -> None:
     assert "0.92 in float; drop 0.008, at most 0.01: kept" in tile.text
     (tile,) = (tile for tile in tiles(looking_at([0.0], Bounds(max_drop=0.001))) if tile.name == "top1")
     assert "NOT kept" in tile.text
+
+
+def test_what_other_choices_would_cost_is_said_in_words() -> None:
+    assert alternative_words(found().alternatives) == {
+        "d": ("int8: 3.0 kB less, 0.012 ms more, loss 0.0071 more", "int4: 4.0 kB less, loss 0.2 more"),
+    }
+    rows = (replace(page(1).nodes[0], alternatives=("int8: <3> kB less",)),)
+    text = render(replace(page(1), nodes=rows))
+    assert (
+        "<details><summary>What other choices would cost</summary><ul><li>int8: &lt;3&gt; kB less</li>"
+        in text
+    )
+    assert "What other choices would cost</summary>" not in render(page(1))
