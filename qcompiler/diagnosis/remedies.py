@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 from qcompiler.diagnosis.blame import GOOD_DB
 from qcompiler.diagnosis.facts import ActivationReport, Culprit, Group, NodeFacts, Remedy
+from qcompiler.diagnosis.recipe import LOW_BIT, Command, Recipe
 
 _GAIN_DB = 2.0
 _WORTH_DB = 15.0
@@ -28,104 +25,7 @@ _FUNCTIONS = (
     "Elu",
     "FastGelu",
 )
-_LOW_BIT = ("int8", "int4", "int3", "int2", "nf4", "fp4")
 _K_QUANTS = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0")
-
-Words = tuple[tuple[str, Mapping[str, str]], ...]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the quantized model was made, or how it could be made with this compiler.
-
-    Attributes:
-        passes: names with options that are not the default.
-        known: whether a manifest says so; else it is deduced from the formats found.
-        file: the recipe, where passes are for nodes of their own, which ``--passes`` cannot say; else "".
-    """
-
-    passes: Words
-    known: bool
-    file: str = ""
-
-    def word(self) -> str:
-        """As ``--passes`` takes it."""
-        return ",".join(
-            ":".join([name, *(f"{key}={value}" for key, value in options.items())])
-            for name, options in self.passes
-        )
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.passes]
-
-    def with_option(self, name: str, key: str, value: str) -> Recipe:
-        """The same with one option of one pass."""
-        passes = tuple((n, {**o, key: value}) if n == name else (n, o) for n, o in self.passes)
-        return replace(self, passes=passes)
-
-    def with_first(self, name: str) -> Recipe:
-        """The same with another pass before the rest."""
-        return self if name in self.names else replace(self, passes=((name, {}), *self.passes))
-
-
-@dataclass(frozen=True)
-class Command:
-    """``qcompile`` on the float model, with the data it needs."""
-
-    model: str
-    data: str
-
-    def line(self, recipe: Recipe, exclude: Sequence[str] = ()) -> str:
-        """A shell command."""
-        pipeline = ["--recipe", recipe.file] if recipe.file else ["--passes", recipe.word()]
-        words = ["qcompile", self.model, *pipeline, "--calib", self.data]
-        for name in exclude:
-            words += ["--exclude", name]
-        return shlex.join(words)
-
-
-def recipe_of(
-    quantized: Path | None, nodes: Sequence[NodeFacts], activations: Sequence[ActivationReport]
-) -> Recipe:
-    """From the manifest beside the file, or deduced from what is in it."""
-    known = _from_manifest(quantized) if quantized is not None else None
-    if known is not None:
-        return known
-    if any(item.facts.clip_low is not None for item in activations):
-        return Recipe((("int8_static", {}),), False)
-    if activations:
-        return Recipe((("int8_dynamic", {}),), False)
-    kinds = Counter(item.kind for item in nodes if " in blocks of " in item.kind)
-    if not kinds:
-        return Recipe((("int8_dynamic", {}),), False)
-    name, _, block = kinds.most_common(1)[0][0].partition(" in blocks of ")
-    name = name.removeprefix("u") if name.removeprefix("u") in _LOW_BIT else "int4"
-    return Recipe(((name, {"group": block} if block.isdigit() and 16 <= int(block) <= 256 else {}),), False)
-
-
-def _from_manifest(quantized: Path) -> Recipe | None:
-    from qcompiler.errors import OptionError
-    from qcompiler.pipeline.options import shortest
-    from qcompiler.pipeline.registry import pass_class
-
-    stem = quantized.name.removesuffix(".onnx")
-    found, own = [], False
-    try:
-        manifest = json.loads(quantized.with_name(f"{stem}.manifest.json").read_text("utf-8"))
-        for item in manifest["pipeline"]:
-            own = own or bool(item.get("include") or item.get("exclude"))
-            name = str(item["name"])
-            options = shortest(pass_class(name), item["options"], owner=name)
-            found.append((name, {key: _word(value) for key, value in options.items()}))
-    except (OSError, ValueError, KeyError, TypeError, OptionError):
-        return None
-    beside = quantized.with_name(f"{stem}.recipe.yaml")
-    return Recipe(tuple(found), True, str(beside if beside.is_file() else beside.name) if own else "")
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def remedies(
@@ -234,10 +134,10 @@ def _finer(command: Command, recipe: Recipe, coarse: Sequence[NodeFacts]) -> lis
     if per_tensor and eight:
         text = f"{_listed(per_tensor)}: one weight scale per output channel instead of one per tensor"
         found.append(Remedy(text, command.line(recipe.with_option(eight, "per_channel", "true"))))
-    low = next((name for name in recipe.names if name in (*_LOW_BIT, *_K_QUANTS)), "")
+    low = next((name for name in recipe.names if name in (*LOW_BIT, *_K_QUANTS)), "")
     if not low or not coarse:
         return found
-    group = int(dict(recipe.passes)[low].get("group", "32")) if low in _LOW_BIT else 32
+    group = int(dict(recipe.passes)[low].get("group", "32")) if low in LOW_BIT else 32
     if group > 32 or group == 0:
         text = f"smaller groups: a scale for 32 weights instead of {group or 'a column'}"
         found.append(Remedy(text, command.line(recipe.with_option(low, "group", "32"))))

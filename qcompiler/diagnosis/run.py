@@ -13,6 +13,7 @@ import onnx_ir as ir
 from qcompiler.backends.run_feed import run_feed
 from qcompiler.calibration.collect import Progress
 from qcompiler.data import DataOptions, Feed, input_specs, open_data
+from qcompiler.data.words import reading_words
 from qcompiler.diagnosis.blame import GOOD_DB, costliest, culprits, is_contradictory, suspects, verdict
 from qcompiler.diagnosis.cut import note_types
 from qcompiler.diagnosis.effects import Effects
@@ -23,7 +24,8 @@ from qcompiler.diagnosis.lift import lift
 from qcompiler.diagnosis.match import match
 from qcompiler.diagnosis.pairing import pair_models, require_related
 from qcompiler.diagnosis.quantizers import Quantizer, quantizers
-from qcompiler.diagnosis.remedies import Command, recipe_of, remedies
+from qcompiler.diagnosis.recipe import Command, recipe_of
+from qcompiler.diagnosis.remedies import remedies
 from qcompiler.diagnosis.segments import Segment
 from qcompiler.diagnosis.transformed import without_transformed
 from qcompiler.errors import CalibrationError
@@ -108,7 +110,8 @@ def diagnose(
     outputs = _outputs(effects, quantized, here)
     where = quantized if isinstance(quantized, str | Path) else None
     recipe = recipe_of(Path(where) if where is not None else None, nodes, activations)
-    command = Command(pair.names[0], str(data) if isinstance(data, str | Path) else "DATA")
+    source = str(data) if isinstance(data, str | Path) else "random"
+    command = Command(pair.names[0], source, reading_words(options.data))
     return Diagnosis(
         *pair.names,
         described,

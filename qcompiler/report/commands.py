@@ -6,13 +6,15 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qcompiler.data.words import plain_words
 from qcompiler.package.manifest import Manifest
 from qcompiler.pipeline.registry import pass_class
+from qcompiler.report.facts import Hint
 from qcompiler.report.html.provenance import command_of
 from qcompiler.report.spelling import settings
 
-DATA = "DATA"
-"""Stands where the data is not known."""
+RANDOM = "random"
+"""Data that every model has: stands where none is known, so that a command can be pasted as it is."""
 
 _SEARCH = (
     *("--passes", "--recipe", "--target", "--include", "--exclude", "--report"),
@@ -80,8 +82,13 @@ class Command:
 
     @property
     def data(self) -> str:
-        """What it was calibrated with."""
-        return value_of(self.words, "--calib") or DATA
+        """What it was calibrated or verified with."""
+        return value_of(self.words, "--calib") or value_of(self.words, "--verify-data") or RANDOM
+
+    @property
+    def invents(self) -> bool:
+        """Whether it calibrates on random numbers, which the user has to replace."""
+        return value_of(self.words, "--calib") == RANDOM
 
     @property
     def names(self) -> frozenset[str]:
@@ -97,7 +104,7 @@ class Command:
         """
         words = _with(_without(self.words, ("--recipe",)), "--passes", ",".join(map(str, steps)))
         if calibrated and value_of(words, "--calib") is None:
-            words = _with(words, "--calib", DATA)
+            words = _with(words, "--calib", RANDOM)
         return replace(self, words=words, steps=tuple(steps))
 
     def behind(self, *names: str, calibrated: bool = False) -> Command:
@@ -118,13 +125,21 @@ class Command:
 
     def diagnosis(self, result: str) -> str:
         """The command that says which nodes cost most."""
-        return shlex.join(("qcompile", "diagnose", self.model, result, "--data", self.data))
+        return shlex.join(
+            ("qcompile", "diagnose", self.model, result, "--data", self.data, *plain_words(self.words))
+        )
 
     def by_recipe(self, recipe: str) -> Command:
         """What gives the result of a search again, without searching."""
         words = _without(self.words, _SEARCH)
         kept = tuple(word for word in words if word not in _SEARCH_FLAGS)
         return Command((*kept, "--recipe", recipe), partial=True)
+
+
+def hint(text: str, command: Command) -> Hint:
+    """A sentence and a command; says so where samples of the user's must still be put in."""
+    yours = " (with samples of yours in the place of random)" if command.invents else ""
+    return Hint(f"{text}{yours}", str(command))
 
 
 def value_of(words: Sequence[str], option: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,13 +84,25 @@ def gather(
         left_in_float=_left_in_float(result, reasons),
         reverted=tuple(manifest.reverted),
         warnings=result.warnings,
-        findings=(
-            *remarks_for(result.model, result.target, result.passes, command, reasons),
-            *([Hint(result.legalized.copies)] if result.legalized.copies else []),
+        findings=_typable(
+            (
+                *remarks_for(result.model, result.target, result.passes, command, reasons),
+                *([Hint(result.legalized.copies)] if result.legalized.copies else []),
+            ),
+            command,
         ),
-        hints=hints_for(result.passes, outputs, command, readable) if reasons is None else (),
+        hints=_typable(hints_for(result.passes, outputs, command, readable), command)
+        if reasons is None
+        else (),
         nodes=tuple(_node(item) for item in manifest.nodes),
     )
+
+
+def _typable(hints: Iterable[Hint], command: Command) -> tuple[Hint, ...]:
+    """Without commands where the model is no file that a shell could name."""
+    if Path(command.model).exists():
+        return tuple(hints)
+    return tuple(replace(each, command="") for each in hints)
 
 
 def _node(record: NodeRecord) -> NodeSummary:

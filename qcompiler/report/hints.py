@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from qcompiler.pipeline.base import PassReport
-from qcompiler.report.commands import Command, Step
+from qcompiler.report.commands import RANDOM, Command, Step, hint
 from qcompiler.report.facts import Hint, ValueFacts
 
 GOOD_DB = 35.0
@@ -45,7 +45,7 @@ def hints_for(
     found = [*early]
     if not command.partial:
         found += _for_accuracy(passes, command, convolutional=is_convolutional)
-    if result and "DATA" not in command.data:
+    if result and command.data != RANDOM:
         found = [*found[: MOST - 1], Hint("which nodes cost most, and what helps", command.diagnosis(result))]
     return tuple(found[:MOST])
 
@@ -57,7 +57,7 @@ def _for_nodes_in_float(
     if convolutional and "int8_static" not in command.names and "int8_dynamic" in command.names:
         steps = [Step("int8_static") if step.name == "int8_dynamic" else step for step in command.steps]
         static = command.through([*steps, Step("bias_correction")], calibrated=True)
-        yield Hint("Conv stays in float with int8_dynamic", str(static))
+        yield hint("Conv stays in float with int8_dynamic", static)
     served = Counter(
         found[1]
         for report in passes
@@ -66,24 +66,24 @@ def _for_nodes_in_float(
     )
     for name, count in served.items():
         if name not in command.names:
-            yield Hint(f"{count} nodes that {name} serves stay in float", str(command.behind(name)))
+            yield hint(f"{count} nodes that {name} serves stay in float", command.behind(name))
 
 
 def _for_accuracy(passes: Sequence[PassReport], command: Command, *, convolutional: bool) -> Iterator[Hint]:
     names, steps = command.names, command.steps
     if convolutional and "int8_static" in names and "bias_correction" not in names:
         better = [step.having("calibrator", "mse") if step.name == "int8_static" else step for step in steps]
-        yield Hint("more accuracy for convolutions", str(command.through([*better, Step("bias_correction")])))
+        yield hint("more accuracy for convolutions", command.through([*better, Step("bias_correction")]))
     if not convolutional and "smoothquant" not in names and names & {"int8_static", "int8_dynamic"}:
         first = command.through([Step("smoothquant"), *steps], calibrated=True)
-        yield Hint("more accuracy for outliers in inputs of MatMul", str(first))
+        yield hint("more accuracy for outliers in inputs of MatMul", first)
     if not convolutional and "int8_static" in names and "int8_dynamic" not in names:
         dynamic = [Step("int8_dynamic") if step.name == "int8_static" else step for step in steps]
-        yield Hint("more accuracy where ranges vary from sample to sample", str(command.through(dynamic)))
+        yield hint("more accuracy where ranges vary from sample to sample", command.through(dynamic))
     rounded = {report.name for report in passes if any(", rtn: " in item.detail for item in report.nodes)}
     if rounded & names:
         solved = [step.having("solver", "gptq") if step.name in rounded else step for step in steps]
-        yield Hint("more accuracy at the same size", str(command.through(solved, calibrated=True)))
+        yield hint("more accuracy at the same size", command.through(solved, calibrated=True))
 
 
 def search_hints(
@@ -98,11 +98,11 @@ def search_hints(
         traced: whether it traced the front.
         drops: whether the result loses anything.
     """
-    found = [Hint("the same bytes without searching", str(command.by_recipe(recipe)))]
+    found = [hint("the same bytes without searching", command.by_recipe(recipe))]
     if result and drops:
         found.append(Hint("which nodes cost most", command.diagnosis(result)))
     if not traced:
-        found.append(Hint("what more bytes or more time would buy", str(command.having("--pareto"))))
+        found.append(hint("what more bytes or more time would buy", command.having("--pareto")))
     return tuple(found)
 
 

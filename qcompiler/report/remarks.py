@@ -11,7 +11,7 @@ from qcompiler.backends.base import Target
 from qcompiler.graph.weighted import WEIGHTED_OPS
 from qcompiler.pipeline.base import NodeDecision, PassReport
 from qcompiler.pipeline.selected import UNSELECTED
-from qcompiler.report.commands import Command, Step
+from qcompiler.report.commands import Command, Step, hint
 from qcompiler.report.facts import Hint
 from qcompiler.report.reasons import Reasons, reason_for
 from qcompiler.report.units import counted
@@ -85,7 +85,8 @@ def _large_floats(
             continue
         what = "embedding" if reader.op_type == "Gather" else f"weight of {reader.op_type}"
         reason, better = _why(reader, passes, command, reasons)
-        found.append(Hint(f"the {what} {value.name!r} {share}: {reason}", better))
+        text = f"the {what} {value.name!r} {share}: {reason}"
+        found.append(Hint(text) if better is None else hint(text, better))
     return found
 
 
@@ -106,25 +107,25 @@ def _is_excluded(node: ir.Node, passes: Sequence[PassReport], reasons: Reasons) 
 
 def _why(
     node: ir.Node, passes: Sequence[PassReport], command: Command, given: Reasons | None
-) -> tuple[str, str]:
-    """The reason, and the command that changes it; "" where there is none."""
+) -> tuple[str, Command | None]:
+    """The reason, and the command that changes it; None where there is none."""
     decisions = [item for report in passes for item in report.nodes if item.node == node.name]
     reasons = [item.detail for item in decisions if item.action == "skipped" and item.detail]
     if given is not None:
-        return reason_for(reasons[-1] if reasons else UNSELECTED, str(node.name), given), ""
+        return reason_for(reasons[-1] if reasons else UNSELECTED, str(node.name), given), None
     off = [step for step in command.steps if "embeddings=false" in step.options]
     if node.op_type == "Gather" and off:
         steps = [step.without("embeddings") for step in command.steps]
-        return f"leave out {off[0].name}:embeddings=false", str(command.through(steps))
+        return f"leave out {off[0].name}:embeddings=false", command.through(steps)
     if node.op_type == "Conv" and "int8_dynamic" in command.names and not command.partial:
         steps = [Step("int8_static") if step.name == "int8_dynamic" else step for step in command.steps]
-        return reasons[-1] if reasons else "not taken", str(command.through(steps, calibrated=True))
+        return reasons[-1] if reasons else "not taken", command.through(steps, calibrated=True)
     behind = _BEHIND.get(node.op_type, "")
     reason = reasons[-1] if reasons else "no pass of the pipeline takes it"
     served = not reasons or f"{behind} behind it serves it" in reason
     if command.partial or not behind or behind in command.names or not served:
-        return reason, ""
-    return reason, str(command.behind(behind, calibrated=behind == "int8_static"))
+        return reason, None
+    return reason, command.behind(behind, calibrated=behind == "int8_static")
 
 
 def _seven_bits(target: Target, passes: Sequence[PassReport], command: Command) -> list[Hint]:

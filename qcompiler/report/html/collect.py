@@ -34,6 +34,9 @@ REST = "graph and metadata"
 COPIES = "int8 copies for prefill"
 """Format of second forms of weights of few bits."""
 
+RECIPE = "recipe.yaml"
+"""Where a user puts the recipe of the page."""
+
 FILES = "files"
 """Format of the parts of a result where no constant is known by its node."""
 
@@ -136,6 +139,7 @@ def _page(sources: Sources, found: Found) -> Page:
         front=() if sources.search is None else front_rows(sources.search),
         unknown=found.unknown,
         command=_command(sources),
+        command_needs=_needs(sources),
         recipe=provenance.recipe_of(manifest) if manifest else "",
         manifest=manifest.model_dump_json(indent=1) if manifest else "",
     )
@@ -188,9 +192,30 @@ def _times(profiles: tuple[Profiled, Profiled] | None) -> Times | None:
 
 
 def _command(sources: Sources) -> str:
-    if sources.command or sources.manifest is None:
+    """As typed, or as the manifest says it; "" for a model that is no file."""
+    if sources.command or sources.manifest is None or not isinstance(sources.model, str | Path):
         return sources.command
-    return provenance.command_of(sources.manifest, sources.name, None)
+    return provenance.command_of(sources.manifest, sources.name, None, _recipe_file(sources))
+
+
+def _recipe_file(sources: Sources) -> str:
+    beside = sources.result.with_suffix(".recipe.yaml")
+    return str(beside) if beside.is_file() else RECIPE
+
+
+def _needs(sources: Sources) -> tuple[str, ...]:
+    """What a command that was not typed needs before it gives the same."""
+    manifest = sources.manifest
+    if sources.command or manifest is None or not _command(sources):
+        return ()
+    found = []
+    if manifest.calibration is not None and "random" not in manifest.calibration.description:
+        found.append(
+            f"in the place of random put the data it was calibrated on: {manifest.calibration.description}"
+        )
+    if provenance.has_own_nodes(manifest) and _recipe_file(sources) == RECIPE:
+        found.append(f"save the recipe below as {RECIPE}")
+    return tuple(found)
 
 
 def _made() -> str:

@@ -142,6 +142,7 @@ class Page:
         search: what a search found; None for a pipeline that was given.
         front: models that the search looked at.
         command: what makes the result again.
+        command_needs: what is to be done before.
     """
 
     model: str
@@ -175,3 +176,4 @@ class Page:
     command: str
     recipe: str
     manifest: str
+    command_needs: tuple[str, ...] = ()

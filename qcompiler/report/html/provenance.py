@@ -22,18 +22,24 @@ def spelled_target(manifest: Manifest) -> str:
     return spelled(manifest.target, target_class)
 
 
-def command_of(manifest: Manifest, model: str, calibration: str | None) -> str:
+def has_own_nodes(manifest: Manifest) -> bool:
+    """Whether passes are for nodes of their own, which only a recipe can say."""
+    return any(item.include or item.exclude for item in manifest.pipeline)
+
+
+def command_of(manifest: Manifest, model: str, calibration: str | None, recipe: str = "recipe.yaml") -> str:
     """The command that makes the same result, as far as the manifest tells.
 
     Args:
         manifest: of the result.
         model: path of the float model.
-        calibration: of the data, None where there was none.
+        calibration: path of the data; None where it is not known: random numbers stand in its place.
+        recipe: path of the recipe, where passes are for nodes of their own.
     """
-    own = any(item.include or item.exclude for item in manifest.pipeline)
+    own = has_own_nodes(manifest)
     words = ["qcompile", model]
-    words += ["--recipe", "recipe.yaml"] if own else ["--passes", spelled_pipeline(manifest)]
-    words += ["--calib", calibration or "DATA"] if manifest.calibration is not None else []
+    words += ["--recipe", recipe] if own else ["--passes", spelled_pipeline(manifest)]
+    words += ["--calib", calibration or "random"] if manifest.calibration is not None else []
     if not own:
         words += ["--target", spelled_target(manifest)]
         words += [word for name in manifest.include for word in ("--include", name)]

@@ -126,4 +126,4 @@ def test_a_convolution_that_int8_dynamic_leaves_gets_fixed_ranges() -> None:
         made, OrtCpu(isa=Isa.VNNI), (PassReport("int8_dynamic", (QUANTIZED, left)),), dynamic
     )
     assert "ConvInteger is slower" in found.text
-    assert found.command == "qcompile m.onnx --passes int8_static --calib DATA"
+    assert found.command == "qcompile m.onnx --passes int8_static --calib random"

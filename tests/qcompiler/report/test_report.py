@@ -164,4 +164,4 @@ def test_the_hint_names_the_pass_that_rounded() -> None:
     node = NodeDecision("n", "MatMul", "quantized", "nf4 g64, rtn: 4.25 bits")
     command = Command(("m.onnx", "--passes", "nf4"), (Step("nf4"),))
     (hint,) = hints_for([PassReport("nf4", (node,))], [output(20.0)], command)
-    assert hint.command == "qcompile m.onnx --passes nf4:solver=gptq --calib DATA"
+    assert hint.command == "qcompile m.onnx --passes nf4:solver=gptq --calib random"

@@ -38,7 +38,7 @@ def target() -> Target:
 def model() -> ir.Model:
     made = ir.from_onnx_text(MODEL)
     for value in (value for graph in made.graphs() for value in graph.initializers.values()):
-        shape = tuple(int(size) for size in value.shape or ())
+        shape = (value.shape or ir.Shape([])).numpy()
         kind = np.float64 if value.dtype == ir.DataType.DOUBLE else np.float32
         array = np.random.default_rng(len(shape)).normal(size=shape).astype(kind)
         value.const_value = ir.tensor(array, name=value.name)

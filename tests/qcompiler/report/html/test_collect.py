@@ -211,7 +211,7 @@ def test_files_say_the_same_as_the_compile(digits: Compiled) -> None:
         assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
     assert {item.name for item in page.spreads} == {item.name for item in digits.page.spreads}
     assert page.untimed == "--no-speed leaves it out"
-    assert page.command.startswith(f"qcompile {DIGITS.onnx} --passes int8_static --calib DATA")
+    assert page.command.startswith(f"qcompile {DIGITS.onnx} --passes int8_static --calib random")
     assert "--exclude op:Gemm" in page.command
     assert [item.comparison for item in page.outputs] == ["deployed"]
 
