@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.auto.facts import FLOAT, Assignment, Boundary, Problem, Table, Workbench
+from qcompiler.auto.latency.alike import as_busy, least_busy
 from qcompiler.auto.latency.cache import cached_timing, timing_key
 from qcompiler.auto.latency.exchanges import excess_by_edge, two_colours
 from qcompiler.auto.latency.homes import Homes, float_shares
@@ -267,10 +268,13 @@ class _Measuring:
         threads, target = self.bench.threads, self.bench.target
         key = timing_key(built.deployed, built.path, target, self.feed, threads)
 
-        def measure() -> Timing:
+        def once() -> Timing:
             return time_model(
                 built.path, self.bench.float_path, self.feed, threads=threads, profiled=target.profiled
             )
+
+        def measure() -> Timing:
+            return as_busy(once, self._float_ms()) if assignment else least_busy(once)
 
         return cached_timing(key, measure, self.bench.journal)
 

@@ -33,8 +33,28 @@ def test_two_that_agree_are_enough(
 
     monkeypatch.setattr("qcompiler.auto.latency.deployed.time_model", timed)
     bench = SimpleNamespace(samples=SimpleNamespace(held_out=[{}]), float_path=Path(), threads=1)
-    assert measured_ms(Path(), cast(Any, bench), 10.0) == pytest.approx(10.0 * expected)
+    assert measured_ms(Path(), cast(Any, bench), 3.9) == pytest.approx(3.9 * expected)
     assert len(asked) == count
+
+
+@pytest.mark.parametrize(
+    ("timings", "expected", "count"),
+    [
+        ([(0.6, 5.0), (0.61, 5.0), (0.5, 4.0), (0.505, 4.1), (9.0, 4.0)], 0.5025, 4),
+        ([(0.6, 5.0), (0.61, 5.0), (0.5, 4.0), (0.62, 5.0), (0.63, 5.0), (9.0, 4.0)], 0.5, TIMINGS),
+        ([(0.6, 5.0), (0.61, 5.0), (0.62, 5.0), (0.63, 5.0), (0.64, 5.0), (9.0, 4.0)], 0.62, TIMINGS),
+    ],
+)
+def test_timings_of_a_busier_machine_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, timings: Sequence[tuple[float, float]], expected: float, count: int
+) -> None:
+    """Unless there are no others."""
+    made = [Timing(ratio * float_ms, float_ms, ()) for ratio, float_ms in timings]
+    given = iter(made)
+    monkeypatch.setattr("qcompiler.auto.latency.deployed.time_model", lambda *_, **__: next(given))
+    bench = SimpleNamespace(samples=SimpleNamespace(held_out=[{}]), float_path=Path(), threads=1)
+    assert measured_ms(Path(), cast(Any, bench), 4.0) == pytest.approx(4.0 * expected)
+    assert next(given) is made[count]
 
 
 def test_long_ones_are_not_repeated_where_rounds_agree(monkeypatch: pytest.MonkeyPatch) -> None:
