@@ -1,11 +1,15 @@
-"""How fast a user expects a model to be: as bounded, or where the smallest is asked for, as what is at hand anyway."""
+"""How fast a user expects a model to be: as bounded, or where nothing is said of time, as what is at hand anyway.
+
+That counts where the smallest is asked for, or the most accurate within a size: the last thousandth of a loss is not
+worth half the speed.  Bits a weight are another matter, as what has few of them is often slow.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from qcompiler.auto.bounds import NOISE, Settled
-from qcompiler.auto.facts import Estimates, Problem
+from qcompiler.auto.facts import FLOAT, Estimates, Problem
 from qcompiler.auto.judge import Judge, Judged
 from qcompiler.auto.solve import Limits
 from qcompiler.auto.tables import Measured
@@ -33,7 +37,7 @@ class Expected:
     judge: Judge
 
     def limits(self, estimates: Estimates) -> Limits:
-        """The user's bounds, and for the smallest the time that is estimated of what a user would take instead."""
+        """The user's bounds, and where time is not one the estimated time of what a user would take instead."""
         if not self._unsaid:
             return self._asked
         usual = self.problem.indices(self.problem.uniform(self._usual))
@@ -54,8 +58,20 @@ class Expected:
 
     @property
     def _unsaid(self) -> bool:
-        return self.settled.prefer == "size" and self._asked.latency_ms is None and self.judge.timed
+        asked = self._asked
+        sized = asked.size_bytes is not None and asked.bits is None
+        counts = self.settled.prefer == "size" or (self.settled.prefer == "accuracy" and sized)
+        return counts and asked.latency_ms is None and self.judge.timed
 
     @property
     def _usual(self) -> str:
-        return self.measured.usual(self.settled, self.judge.float_totals)
+        """The choice of the uniform model that a user would take instead; float where none is faster."""
+        if self.settled.prefer == "size":
+            return self.measured.usual(self.settled, self.judge.float_totals)
+        float_totals, uniform = self.judge.float_totals, self.measured.uniform
+        kept = [
+            name for name, each in uniform.items() if not self.settled.broken(each.totals, 0.0, float_totals)
+        ]
+        best = min(kept, key=lambda name: uniform[name].surrogate, default=FLOAT)
+        faster = best != FLOAT and uniform[best].totals.latency_ms < float_totals.latency_ms
+        return best if faster else FLOAT
