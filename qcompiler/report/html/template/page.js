@@ -126,10 +126,12 @@ function figureOf(name) {
   return name === "histogram" ? histogramOf(figure, data.spreads[Number(byId("histogram-choice").value)]) : figure;
 }
 
-function draw(name) {
+// What a chart says is its label and the table below it; its shapes alone would be read out as letters and numbers.
+async function draw(name) {
   const place = byId(`chart-${name}`);
   const figure = resolved(figureOf(name), getComputedStyle(document.documentElement));
-  return Plotly.react(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
+  await Plotly.react(place, figure.data, figure.layout, { responsive: true, displayModeBar: false });
+  for (const drawn of [...place.children, byId("js-plotly-tester")]) drawn?.setAttribute("aria-hidden", "true");
 }
 
 function describeHistogram() {
