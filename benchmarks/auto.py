@@ -142,8 +142,8 @@ def minilm(place: Place) -> list[Row]:
 
     The file is in the order of its sources, so pairs are dealt out in turns: the first 200 are far easier than the rest
     (float: 0.938 against 0.849).  Spearman of 450 pairs tells models apart by 0.001 or so, what transforms change;
-    so models are searched and scored by how near their embeddings are to float's too.  Of the uniform models only the
-    one with both transforms keeps these bounds on the 450 pairs (plain int8 drops 0.003, smoothquant alone 0.0007).
+    so they are searched by how near their embeddings are to float's.  Of the uniform models those with both transforms
+    keep the bound; it is what scores as float does on the 900 pairs.
     """
     from benchmarks.minilm import EVERY, read_pairs
     from qcompiler.models import minilm as encoder
@@ -179,11 +179,8 @@ def minilm(place: Place) -> list[Row]:
         "smoothquant,outlier_channels,int8_dynamic",
         "smoothquant,outlier_channels,int8_static",
     )
-    searches = [
-        ("--max-drop", "0.0005", "--prefer", "speed"),
-        ("--metric", "relative_error", "--max-drop", "0.06", "--prefer", "speed"),
-    ]
-    return answered(case, searches, uniform)
+    search = ("--metric", "relative_error", "--max-drop", "0.08", "--prefer", "speed")
+    return answered(case, [search], uniform)
 
 
 def _question(name: str, title: str, data: str, measure: Callable[[Place], list[Row]]) -> Question:
