@@ -19,7 +19,7 @@ from qcompiler.errors import OptionError
 from qcompiler.graph.recurrent import recurrent_weights
 from qcompiler.graph.weighted import WeightedNode, weighted
 from qcompiler.low_bit.readers import Selection
-from qcompiler.passes.int8_dynamic import Int8Dynamic
+from qcompiler.passes.int8_dynamic import Granularity, Int8Dynamic
 from qcompiler.passes.int8_static import Int8Static
 from qcompiler.passes.weight_only import WeightOnly
 from qcompiler.pipeline.base import Pass, PassContext
@@ -46,7 +46,7 @@ def make_problem(reference: ir.Model, selected: frozenset[str], target: Target, 
     choices, columns = [Choice(FLOAT, "", bits=FLOAT_BITS)], [_float_bits(groups)]
     for words in candidate_words(target, wanted):
         item = _usable(words, target)
-        if item is None:
+        if item is None or _is_plain(item, groups, nodes, target):
             continue
         column = np.array([_bits_of_group(group, nodes, item, context) for group in groups], np.float64)
         if np.isfinite(column).any():
@@ -105,6 +105,14 @@ def _usable(words: str, target: Target) -> Pass | None:
     except OptionError:
         return None
     return made
+
+
+def _is_plain(item: Pass, groups: Sequence[Group], nodes: Mapping[str, ir.Node], target: Target) -> bool:
+    """Whether scales for each token change nothing: of an LSTM, and of weights that are only stored, they are none."""
+    if not isinstance(item, Int8Dynamic) or item.granularity is not Granularity.TOKEN:
+        return False
+    own = [nodes[name] for group in groups for name in group.nodes]
+    return not any(weighted(node) is not None and target.support(node).dynamic for node in own)
 
 
 def _float_bits(groups: Sequence[Group]) -> Table:
