@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qcompiler.auto.alternatives import Alternative, alternatives
+from qcompiler.auto.drawbacks import drawbacks
 from qcompiler.auto.facts import FLOAT, Assignment, Group, Totals
 from qcompiler.auto.front import Front
 from qcompiler.auto.judge import Judged
@@ -63,7 +64,7 @@ class SearchResult:
         considered: whole pipelines that were compared, in words.
         tried: models that were compiled and measured.
         front: None where it was not asked for.
-        notes: what was chosen for the user.
+        notes: what was chosen for the user, and what speaks against the model.
         seconds: the search took.
         reasons: why nodes that hold a weight are in float, by name.
         alternatives: what other choices would have cost groups that are in float, by name.
@@ -130,6 +131,7 @@ def _result(
 ) -> SearchResult:
     bench = loop.bench
     assignment = best.solution.assignment(bench.problem)
+    worse = drawbacks(best.judged.totals, loop.judge.float_totals, loop.measured.uniform, loop.settled)
     return SearchResult(
         result=published,
         recipe=recipe,
@@ -147,7 +149,7 @@ def _result(
         considered=tuple(loop.considered),
         tried=len(loop.tried),
         front=front,
-        notes=(*kept.notes, *loop.settled.notes, *loop.measured.said),
+        notes=(*kept.notes, *loop.settled.notes, *loop.measured.said, *worse),
         seconds=kept.seconds,
         reasons=why_float(bench.problem, bench.reference, bench.selected, bench.target, assignment),
         alternatives=alternatives(bench.problem, loop.measured.estimates, best.solution.picked),
