@@ -24,7 +24,7 @@ WORTH = 0.95
 def choose_correction(problem: Problem, bench: Builds, judge: Judge) -> tuple[Variant, list[str]]:
     """The variant of ``bench``, with a correction where one helps; and what was compared, in words."""
     variant = bench.variant
-    if bench.samples.calibration is None or not _convolutions_in_integers(problem):
+    if bench.samples.calibration is None or not convolves_in_integers(problem):
         return variant, []
     found = {}
     for after in ("", CORRECTION):
@@ -38,7 +38,8 @@ def choose_correction(problem: Problem, bench: Builds, judge: Judge) -> tuple[Va
     return replace(variant, after=CORRECTION if helps else ""), said
 
 
-def _convolutions_in_integers(problem: Problem) -> bool:
+def convolves_in_integers(problem: Problem) -> bool:
+    """Whether a correction may help: a convolution may take the probe's choice."""
     if PROBE not in [choice.name for choice in problem.choices]:
         return False
     at = problem.choice(PROBE)

@@ -26,6 +26,7 @@ from qcompiler.auto.solve import PREFERRED, Infeasible, Limits, Solution, solve
 from qcompiler.auto.tables import Measured
 from qcompiler.auto.tried import Candidate, learn, put_right, said_of
 from qcompiler.auto.variants import Variant, variants_of
+from qcompiler.errors import OutputError, QCompilerError, VerificationError
 
 logger = logging.getLogger(__name__)
 ONE_PASS = 3  # models of one pass, with transforms where they are needed, that are compiled at most
@@ -42,8 +43,7 @@ class Loop:
         measured: estimates to begin with.
         compiler: compiles a pipeline as a candidate, and proves it.
         variant: the pipeline to begin with; then the one that was found best.
-        rounds: programs that are solved at most.
-        later: candidates of a front that is traced afterwards, about.
+        rounds: programs solved at most, and ``later`` candidates of a front that is traced afterwards, about.
         considered: what was compared, in words.
         tried: by variant and assignment; None: the float model, or one that fails verification.
     """
@@ -163,11 +163,21 @@ class Loop:
         variant = variant or self.variant
         key = variant.name, solution.picked.tobytes()
         if key not in self.tried:
-            made = self._made(solution, variant, foretold)
-            self.tried[key] = made
+            self.tried[key] = made = self._attempt(solution, variant, foretold)
             if made is not None:
                 self._keep(made)
         return self.tried[key]
+
+    def _attempt(self, solution: Solution, variant: Variant, foretold: Totals | None) -> Candidate | None:
+        try:
+            return self._made(solution, variant, foretold)
+        except OutputError:
+            raise
+        except QCompilerError as error:
+            self.failures.append(f"candidate {len(self.tried) + 1} ({variant.name}) fails: {error}")
+            logger.info("%s", self.failures[-1])
+            self.considered.append(self.failures[-1])
+        return None
 
     def _made(self, solution: Solution, variant: Variant, foretold: Totals | None) -> Candidate | None:
         bench, judge = self.bench, self.judge
@@ -188,18 +198,11 @@ class Loop:
         compiled = self.compiler.compiled(steps)
         if compiled.failure:
             bench.schedule.end(compiled.seconds)
-            self._note_failure(variant, compiled.failure)
-            return None
+            raise VerificationError(compiled.failure)
         judged = judge.judge_once(f"candidate/{key}", lambda: compiled.path)
         bench.schedule.end(compiled.seconds + judged.seconds)
         broken = self.settled.broken(judged.totals, solution.bits, judge.float_totals)
         return Candidate(solution, variant, steps, predicted, judged, broken, compiled.path)
-
-    def _note_failure(self, variant: Variant, failure: str) -> None:
-        said = f"candidate {len(self.tried) + 1} ({variant.name}) fails verification: {failure}"
-        logger.info("%s", said)
-        self.considered.append(said)
-        self.failures.append(said)
 
     def _keep(self, made: Candidate) -> None:
         if made.holds and (self.best is None or self._rank(made.judged) < self._rank(self.best.judged)):

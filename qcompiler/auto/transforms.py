@@ -16,11 +16,12 @@ import onnx_ir as ir
 
 from qcompiler.auto.bounds import Settled
 from qcompiler.auto.builds import Builds
+from qcompiler.auto.corrections import PROBE, convolves_in_integers
 from qcompiler.auto.facts import ORDER, Problem
 from qcompiler.auto.judge import Judge
 from qcompiler.auto.left_out import surrogate_of
 from qcompiler.auto.problem.forms import changed_nodes, with_forms
-from qcompiler.auto.variants import PRODUCTS, Variant
+from qcompiler.auto.variants import CORRECTION, PRODUCTS, Variant
 from qcompiler.graph.side_branch import CannotSplitError, hidden_of
 from qcompiler.graph.weighted import weighted_nodes
 
@@ -88,8 +89,11 @@ class _Comparison:
         """The surrogate loss of a uniform model; infinite where it cannot be built."""
         if (before, probe) not in self._losses:
             self.bench.tell("comparing transforms", len(self._losses))
-            uniform = self.bench.problem.uniform(probe)
-            self._losses[before, probe] = surrogate_of(self.judge, uniform, Variant(before))
+            problem = self.bench.problem
+            # A correction will stand behind, and makes good some of what a transform would.
+            after = CORRECTION if probe == PROBE and convolves_in_integers(problem) else ""
+            uniform = problem.uniform(probe)
+            self._losses[before, probe] = surrogate_of(self.judge, uniform, Variant(before, after))
         return self._losses[before, probe][0]
 
     def changed(self, before: str, probe: str) -> dict[str, frozenset[str]]:

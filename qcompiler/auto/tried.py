@@ -48,9 +48,10 @@ class Candidate:
 def said_of(made: Candidate) -> str:
     """What a candidate is and does, in a line."""
     totals = made.judged.totals
+    timed = f", {totals.latency_ms:.3f} ms" if totals.latency_ms else ""
     return (
         f"{made.variant.name}: drop {totals.loss:.5f}, surrogate {made.judged.surrogate:.5f}, "
-        f"{totals.size_bytes / 1e6:.3f} MB, {totals.latency_ms:.3f} ms"
+        f"{totals.size_bytes / 1e6:.3f} MB{timed}"
     )
 
 

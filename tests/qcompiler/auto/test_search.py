@@ -251,9 +251,9 @@ def test_a_candidate_that_fails_verification_is_one_line(
 
     monkeypatch.setattr(compiled, "compile_request", fails_by_segment)
     found = search(model, data, bounds=Bounds(max_bits=5.0), metric="kl", output=tmp_path, options=QUICK)
-    failed = [line for line in found.considered if "fails verification" in line]
+    failed = [line for line in found.considered if "fails:" in line]
     assert len(failed) == 3
-    assert failed[0].startswith("candidate 2 (... (by segment)) fails verification: output 'logits'")
+    assert failed[0].startswith("candidate 2 (... (by segment)) fails: output 'logits'")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
