@@ -86,6 +86,8 @@ def search(
         judge = Judge.of(bench, opened)
         settled = settle(asked.bounds, judge.metric.name)
         _refuse_untimed(settled, judge)
+        if reason := bench.target.caveat() or bench.target.untimed:
+            asked.notes.append(f"models of target {bench.target.name} are not timed here: {reason}.")
         return _Search(asked, bench, judge, settled).run()
 
 

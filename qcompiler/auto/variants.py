@@ -21,6 +21,8 @@ from qcompiler.pipeline.selected import Selected
 
 CORRECTION = "bias_correction"
 PRODUCTS = frozenset({"MatMul", "Gemm"})
+FEW = 0.01
+"""Share of all weights up to which the solver of codes is not worth a comparison: a classifier's last product."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,16 @@ def variants_of(
     yield base
     if not has_data or problem.estimated:
         return
-    taken = [(group.op_type, pass_of(words)) for group, words in chosen(problem, assignment)]
-    if any(isinstance(item, WeightOnly) and op in PRODUCTS for op, item in taken):
+    taken = [(group, pass_of(words)) for group, words in chosen(problem, assignment)]
+    stored = [group for group, item in taken if isinstance(item, WeightOnly) and group.op_type in PRODUCTS]
+    weights = [sum(group.parameters for group in groups) for groups in (stored, problem.groups)]
+    if weights[0] > FEW * weights[1]:
         if base.solver == "at once":
             yield from (replace(base, solver=solver) for solver in ("by segment", "gptaq"))
         if not base.before:
             yield replace(base, before="awq", solver="gptaq" if base.solver == "gptaq" else "by segment")
     corrected = replace(base, after="" if base.after else CORRECTION)
-    if any(isinstance(item, Int8Static) and op == "Conv" for op, item in taken):
+    if any(isinstance(item, Int8Static) and group.op_type == "Conv" for group, item in taken):
         yield corrected
 
 

@@ -115,6 +115,12 @@ def _is_plain(item: Pass, groups: Sequence[Group], nodes: Mapping[str, ir.Node],
     return not any(weighted(node) is not None and target.support(node).dynamic for node in own)
 
 
+def _is_slow_unseen(node: ir.Node, context: PassContext) -> bool:
+    """Whether ranges found while the model runs cost a convolution time that nobody measures; fixed ones do not."""
+    fixed = context.has_data and context.target.support(node).static and node.graph is context.model.graph
+    return bool(context.target.untimed and fixed and node.op_type == "Conv")
+
+
 def _float_bits(groups: Sequence[Group]) -> Table:
     return np.array([float(FLOAT_BITS * group.parameters) for group in groups], np.float64)
 
@@ -149,6 +155,8 @@ def _measure_of(item: Pass, context: PassContext) -> Callable[[ir.Node, Weighted
         support = context.target.support(node)
         runs = support.static if isinstance(item, Int8Static) else support.dynamic
         recurrent = recurrent_weights(node)
+        if isinstance(item, Int8Dynamic) and _is_slow_unseen(node, context):
+            return float("nan")
         if isinstance(item, Int8Static) and node.graph is not context.model.graph:
             runs = False  # activations inside a subgraph cannot be observed
         if not (runs or (support.weight_only and not (isinstance(item, Int8Static) and recurrent))):

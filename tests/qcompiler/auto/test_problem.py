@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,14 @@ def test_variants_fit_what_is_chosen(model: ir.Model) -> None:
     assert [variant.solver for variant in found] == ["at once", "by segment", "gptaq", "by segment"]
     assert found[-1].before == "awq"
     assert list(variants_of(problem, low_bit, Variant(), has_data=False)) == [Variant()]
+    settled = list(variants_of(problem, low_bit, Variant(solver="gptaq"), has_data=True))
+    assert [variant.name for variant in settled] == ["... (gptaq)", "awq,... (gptaq)"]
+    products = [group for group in problem.groups if group.op_type in ("MatMul", "Gemm")]
+    small = {
+        min(products, key=lambda group: group.parameters).name: "int4:group=32:solver=gptq:sequential=false"
+    }
+    few = replace(problem, groups=(*problem.groups, replace(products[0], name="rest", parameters=10**7)))
+    assert list(variants_of(few, small, Variant(), has_data=True)) == [Variant()]
     assert list(variants_of(problem, {}, Variant(), has_data=True)) == [Variant()]
     awq, low = Variant("awq", solver="by segment").steps(problem, model, low_bit)
     assert (awq.item.name, low.item.name) == ("awq", "int4")

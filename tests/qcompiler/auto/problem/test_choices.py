@@ -1,4 +1,4 @@
-"""What a choice does not change is no choice."""
+"""What a choice does not change is no choice, nor what costs time that nobody would see."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ def test_scales_for_each_token_are_a_choice_where_a_product_reads_tokens(
     names = [choice.name for choice in make_problem(model, selected, target, Wanted(has_data=True)).choices]
     assert "int8_dynamic" in names
     assert ("int8_dynamic:granularity=token" in names) == expected
+
+
+CONVOLUTION = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
+<float[4, 3, 3, 3] w = {0}> {
+    [conv] y = Conv <pads = [1, 1, 1, 1]> (x, w)
+}"""
+
+
+@pytest.mark.parametrize(("has_data", "expected"), [(True, False), (False, True)])
+def test_untimed_convolutions_find_ranges_while_the_model_runs_only_without_data(
+    *, has_data: bool, expected: bool
+) -> None:
+    model = ir.from_onnx_text(CONVOLUTION)
+    array = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    model.graph.initializers["w"].const_value = ir.tensor(array, name="w")
+    prepare(model, opset=21)
+    selected = frozenset(str(node.name) for node in model.graph.all_nodes())
+    problem = make_problem(model, selected, parse_target("onnx").resolved(), Wanted(has_data=has_data))
+    assert ("int8_dynamic" in [choice.name for choice in problem.choices]) == expected
