@@ -240,18 +240,18 @@ class Loop:
         problem, prefer = self.bench.problem, self.settled.prefer
         asked = self._asked
         estimates = self._estimates(self.variant)
-        usual = self._expected.limits(estimates)
-        attempts = [(replace(usual, loss=limit), prefer)]
+        usual, same = self._expected.limits(estimates), self._expected.on_usual_kernels
+        attempts = [(each, replace(usual, loss=limit), prefer) for each in (same, problem)]
         if usual != asked:  # nobody asked to be so fast: as fast as can be within the loss, then
             fastest = solve(problem, estimates, replace(asked, loss=limit), "speed")
             if isinstance(fastest, Solution):
                 ms = max(usual.latency_ms or 0.0, EQUAL * fastest.predicted.latency_ms)
-                attempts.append((replace(asked, loss=limit, latency_ms=ms), prefer))
-        attempts.append((replace(asked, loss=limit), prefer))
+                attempts.append((problem, replace(asked, loss=limit, latency_ms=ms), prefer))
+        attempts.append((problem, replace(asked, loss=limit), prefer))
         # What the loss may be is an estimate; the least that the other bounds leave is worth a measurement.
-        attempts += [(asked, "accuracy")] if limit is not None else []
-        for limits, preferred in attempts:
-            found = solve(problem, estimates, limits, preferred)
+        attempts += [(problem, asked, "accuracy")] if limit is not None else []
+        for among, limits, preferred in attempts:
+            found = solve(among, estimates, limits, preferred)
             if isinstance(found, Solution):
                 return found
         assert isinstance(found, Infeasible)

@@ -88,3 +88,12 @@ def test_what_is_not_timed_is_not_bounded() -> None:
 def test_float_is_the_measure_where_no_uniform_model_is_faster() -> None:
     said, estimates = expected(Bounds(max_size_bytes=500), slower=3.0)
     assert said.limits(estimates).latency_ms == pytest.approx(EQUAL * 8.0)
+
+
+def test_the_smallest_has_no_float_where_what_a_user_would_take_has_none() -> None:
+    said, _ = expected(Bounds(max_drop=0.02))
+    assert said.settled.prefer == "size"
+    assert not said.on_usual_kernels.allowed[:, 0].any()
+    assert said.on_usual_kernels.allowed[:, 1:].all()
+    accurate, _ = expected(Bounds(max_size_bytes=500))
+    assert accurate.on_usual_kernels is accurate.problem
