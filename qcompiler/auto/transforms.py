@@ -83,18 +83,24 @@ class _Comparison:
     @property
     def said(self) -> list[str]:
         """What was measured, in words."""
-        return [f"{','.join(filter(None, pair))}: {words}" for pair, (_, words) in self._losses.items()]
+        losses = self._losses.items()
+        return [
+            f"{','.join(filter(None, (*pair, self._after(pair[1]))))}: {words}" for pair, (_, words) in losses
+        ]
 
     def loss(self, before: str, probe: str) -> float:
         """The surrogate loss of a uniform model; infinite where it cannot be built."""
         if (before, probe) not in self._losses:
             self.bench.tell("comparing transforms", len(self._losses))
-            problem = self.bench.problem
-            # A correction will stand behind, and makes good some of what a transform would.
-            after = CORRECTION if probe == PROBE and convolves_in_integers(problem) else ""
-            uniform = problem.uniform(probe)
-            self._losses[before, probe] = surrogate_of(self.judge, uniform, Variant(before, after))
+            uniform = self.bench.problem.uniform(probe)
+            self._losses[before, probe] = surrogate_of(
+                self.judge, uniform, Variant(before, self._after(probe))
+            )
         return self._losses[before, probe][0]
+
+    def _after(self, probe: str) -> str:
+        """A correction will stand behind convolutions, and makes good some of what a transform would."""
+        return CORRECTION if probe == PROBE and convolves_in_integers(self.bench.problem) else ""
 
     def changed(self, before: str, probe: str) -> dict[str, frozenset[str]]:
         """Names of the nodes that each transform changed."""
