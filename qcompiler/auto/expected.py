@@ -47,8 +47,8 @@ class Expected:
     def on_usual_kernels(self) -> Problem:
         """Where the smallest is asked for, without float for groups that what a user would take has on codes.
 
-        A layer in float between others on codes seems to cost nothing where its time and that of the boundaries are a
-        little off: 3 % of MobileNetV1's for its first two.
+        A layer in float between others on codes may seem to cost nothing where its time and that of the boundaries are
+        a little off.
         """
         if not (self._unsaid and self.settled.prefer == "size"):
             return self.problem
